@@ -1,6 +1,7 @@
 """A real gateway on a real port: uvicorn, our application, whatever engine and guard."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,8 +53,13 @@ async def run_gateway(
     guard: Guard | None = None,
     journal: Journal | None = None,
     drain_s: int | None = None,
+    send_buffer: int | None = None,
 ) -> AsyncIterator[RunningGateway]:
-    """Serve until the block ends. engine_url: an engine that runs already."""
+    """Serve until the block ends.
+
+    engine_url: an engine that runs already. send_buffer: bytes that the system takes for a
+    client that does not read.
+    """
     engine_settings = settings.engine
     engine = VllmEngine(engine_url, engine_settings) if engine_url else None
     app = create_app(settings, engine=engine, guard=guard, journal=journal)
@@ -76,7 +82,10 @@ async def run_gateway(
                 serving.result()
                 raise RuntimeError("the gateway did not start")
             await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        listener = server.servers[0].sockets[0]
+        if send_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        port = listener.getsockname()[1]
         yield RunningGateway(f"http://127.0.0.1:{port}", app)
     finally:
         server.should_exit = True
