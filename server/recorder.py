@@ -5,11 +5,11 @@ from time import time
 import anyio
 import structlog
 
+from flywheel import records
 from flywheel.journal import Journal, JournalUnavailable
 from flywheel.records import (
     Attempt,
     ChoiceRecord,
-    EngineInfo,
     PromptRecord,
     RecordedMessage,
     RefusalSource,
@@ -20,6 +20,7 @@ from flywheel.records import (
 )
 from guard.types import Flag
 from server.choice import Choice
+from server.engine import EngineInfo
 from server.errors import JournalFailed
 from server.ledger import Entry
 from server.monitor import EngineMonitor
@@ -58,7 +59,8 @@ class Recorder:
         entry.recorded = True
         with anyio.CancelScope(shield=True):
             try:
-                await self._journal.record(self._record(entry))
+                known = self._monitor.known
+                await self._journal.record(record_of(entry, known, self._guard_models))
             except JournalUnavailable as error:
                 log.error("turn_not_recorded", turn_id=entry.turn_id, error=str(error))
                 if self._required:
@@ -67,40 +69,42 @@ class Recorder:
                         retry_after_s=5.0,
                     ) from error
 
-    def _record(self, entry: Entry) -> TurnRecord:
-        turn, asked, known = entry.turn, entry.asked, self._monitor.known
-        usage = turn.usage() if turn else {}
-        seconds = entry.seconds
-        return TurnRecord(
-            turn_id=entry.turn_id,
-            conversation_id=entry.conversation_id,
-            time=time() - seconds,
-            key_id=entry.caller or _NOBODY,
-            engine=EngineInfo(model=known.model, version=known.version) if known else None,
-            guard_models=self._guard_models if turn else (),
-            system=asked.system or None if asked else None,
-            messages=tuple(RecordedMessage(role=m.role, text=m.text) for m in asked.said)
-            if asked
-            else None,
-            prompt=_prompt(turn) if turn else PromptRecord(),
-            choices=tuple(_choice(choice) for choice in turn.choices) if turn else (),
-            attempts=_attempts(turn) if turn else (),
-            flags=frozenset(turn.flags) if turn else frozenset(),
-            outcome=entry.outcome,
-            action=_action(turn) if turn else TurnAction.NONE,
-            refusal_source=_refused_by(turn) if turn else None,
-            timings=Timings(
-                seconds=seconds,
-                first_token_s=entry.first_token_s,
-                guard_wait_s=turn.guard_wait_s if turn else 0.0,
-            ),
-            usage=TokenUsage(
-                prompt_tokens=usage.get("prompt_tokens", 0),
-                completion_tokens=usage.get("completion_tokens", 0),
-            ),
-            error=entry.error,
-            streamed=entry.streamed,
-        )
+
+def record_of(entry: Entry, engine: EngineInfo | None, guard_models: tuple[str, ...]) -> TurnRecord:
+    """All that is known of a request once its outcome is."""
+    turn, asked = entry.turn, entry.asked
+    usage = turn.usage() if turn else {}
+    seconds = entry.seconds
+    return TurnRecord(
+        turn_id=entry.turn_id,
+        conversation_id=entry.conversation_id,
+        time=time() - seconds,
+        key_id=entry.caller or _NOBODY,
+        engine=records.EngineInfo(model=engine.model, version=engine.version) if engine else None,
+        guard_models=guard_models if turn else (),
+        system=asked.system or None if asked else None,
+        messages=tuple(RecordedMessage(role=m.role, text=m.text) for m in asked.said)
+        if asked
+        else None,
+        prompt=_prompt(turn) if turn else PromptRecord(),
+        choices=tuple(_choice(choice) for choice in turn.choices) if turn else (),
+        attempts=_attempts(turn) if turn else (),
+        flags=frozenset(turn.flags) if turn else frozenset(),
+        outcome=entry.outcome,
+        action=_action(turn) if turn else TurnAction.NONE,
+        refusal_source=_refused_by(turn) if turn else None,
+        timings=Timings(
+            seconds=seconds,
+            first_token_s=entry.first_token_s,
+            guard_wait_s=turn.guard_wait_s if turn else 0.0,
+        ),
+        usage=TokenUsage(
+            prompt_tokens=usage.get("prompt_tokens", 0),
+            completion_tokens=usage.get("completion_tokens", 0),
+        ),
+        error=entry.error,
+        streamed=entry.streamed,
+    )
 
 
 def _prompt(turn: Turn) -> PromptRecord:

@@ -1,9 +1,11 @@
 """The journal's scripts as typed calls. All raise RedisError."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from flywheel.journal import (
     DAY_S,
@@ -11,24 +13,31 @@ from flywheel.journal import (
     PENDING_PER_KEY,
     Claim,
     JournalOptions,
+    JournalUnavailable,
     NotYours,
     UnknownTurn,
     feedback_level,
 )
 from flywheel.opinions import Feedback, Rating
 from flywheel.redis import scripts
-from flywheel.redis.spool import Erasure
+from flywheel.redis.spool import Erasure, Spooled
 from flywheel.rows import Row
 
 _STEP = 500
 _SMALL_STEP = 50
 
+_Call = tuple[str, tuple[str | bytes | float, ...]]
+
 
 class Commands:
-    """Changes of the store below one prefix, which is a hash tag: `{safechat}`."""
+    """Changes of the store below one prefix, which is a hash tag: `{safechat}`.
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    read_only: every change raises JournalUnavailable.
+    """
+
+    def __init__(self, redis: Redis, prefix: str, *, read_only: bool = False) -> None:
         self.redis = redis
+        self.read_only = read_only
         self._prefix = prefix
         self._scripts = {
             name: redis.register_script(scripts.script(getattr(scripts, name)))
@@ -38,38 +47,19 @@ class Commands:
     def key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
 
-    async def record(self, row: Row) -> None:
-        await self._run(
-            "RECORD",
-            row.turn_id,
-            row.key_id,
-            row.conversation,
-            row.time,
-            row.flags,
-            row.level,
-            "" if row.keep_until is None else row.keep_until,
-            row.body,
-            row.content or "",
-            row.outcome,
-        )
+    async def send(self, writes: Sequence[Spooled]) -> list[Any]:
+        """Apply writes in their order, in one round trip. What each answers, or its error.
 
-    async def feedback(self, said: Feedback) -> bool:
-        """Raises NotYours, UnknownTurn."""
-        envelope = {
-            "id": said.id,
-            "key": said.key_id,
-            "time": said.time,
-            "flag": said.kind.flag or "",
-            "level": feedback_level(said.kind),
-            "body": said.model_dump_json(),
-        }
-        envelope_json = orjson.dumps(envelope)
-        answer = await self._run("FEEDBACK", said.turn_id, envelope_json, PENDING_PER_KEY, PENDING)
-        if answer == "not_yours":
-            raise NotYours(said.turn_id)
-        if answer == "unknown":
-            raise UnknownTurn(said.turn_id)
-        return bool(answer == "joined")
+        Sent again, a write changes nothing.
+        """
+        self._check()
+        calls = [_call_of(write) for write in writes]
+        answers = await self._pipelined(calls)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            for script in self._scripts.values():
+                await self.redis.script_load(script.script)
+            answers = await self._pipelined(calls)
+        return answers
 
     async def prioritise(self, turn_id: str, level: int) -> bool:
         return bool(await self._run("PRIORITISE", turn_id, level))
@@ -92,10 +82,6 @@ class Commands:
     async def release(self, item_id: str, rater_id: str, now: float) -> bool:
         return bool(await self._run("RELEASE", item_id, rater_id, now))
 
-    async def erase(self, order: Erasure) -> int:
-        """How many turns went; -1: the conversation is another key's alone."""
-        return int(await self._run("ERASE", order.conversation, order.key_id, order.time))
-
     async def quarantine(self, turn_id: str, reason: str) -> None:
         await self._run("QUARANTINE", turn_id, reason)
 
@@ -105,5 +91,52 @@ class Commands:
         stale = now - DAY_S
         return int(await self._run("SWEEP", now, oldest, most, stale, _STEP, _SMALL_STEP))
 
+    def _check(self) -> None:
+        if self.read_only:
+            raise JournalUnavailable("the journal was opened for reading alone")
+
+    async def _pipelined(self, calls: Sequence[_Call]) -> list[Any]:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name, args in calls:
+                pipe.evalsha(self._scripts[name].sha, 1, self._prefix, *args)
+            return await pipe.execute(raise_on_error=False)
+
     async def _run(self, name: str, *args: str | bytes | float) -> Any:
+        self._check()
         return await self._scripts[name](keys=[self._prefix], args=args)
+
+
+def joined(said: Feedback, answer: str) -> bool:
+    """What Redis said to feedback; False: it waits for its turn. Raises NotYours, UnknownTurn."""
+    if answer == "not_yours":
+        raise NotYours(said.turn_id)
+    if answer == "unknown":
+        raise UnknownTurn(said.turn_id)
+    return answer == "joined"
+
+
+def _call_of(write: Spooled) -> _Call:
+    if isinstance(write, Row):
+        return "RECORD", (
+            write.turn_id,
+            write.key_id,
+            write.conversation,
+            write.time,
+            write.flags,
+            write.level,
+            "" if write.keep_until is None else write.keep_until,
+            write.body,
+            write.content or "",
+            write.outcome,
+        )
+    if isinstance(write, Erasure):
+        return "ERASE", (write.conversation, write.key_id, write.time)
+    envelope = {
+        "id": write.id,
+        "key": write.key_id,
+        "time": write.time,
+        "flag": write.kind.flag or "",
+        "level": feedback_level(write.kind),
+        "body": write.model_dump_json(),
+    }
+    return "FEEDBACK", (write.turn_id, orjson.dumps(envelope), PENDING_PER_KEY, PENDING)

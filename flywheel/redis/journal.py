@@ -32,9 +32,10 @@ from flywheel.journal import (
 from flywheel.opinions import Feedback, Rating
 from flywheel.records import TurnRecord
 from flywheel.redis import reads
-from flywheel.redis.commands import Commands
+from flywheel.redis.commands import Commands, joined
+from flywheel.redis.outbox import Outbox
 from flywheel.redis.spool import Erasure, Spool, Spooled
-from flywheel.rows import Row, encode, redacted
+from flywheel.rows import encode, redacted
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -42,19 +43,24 @@ T = TypeVar("T")
 _CONNECTIONS: Final = 32
 _TIMEOUT_S: Final = 2.0
 _DRAIN_EVERY_S: Final = 0.25
-_DRAIN_BATCH: Final = 100
+_DRAIN_BATCH: Final = 500
 
 
 class RedisJournal:
-    """A `Journal` in Redis 7 or later. Entering does not need Redis to be up."""
+    """A `Journal` in Redis 7 or later. Entering does not need Redis to be up.
+
+    spool: this process's own file; None: what Redis does not take raises JournalUnavailable.
+    read_only: change nothing; whatever would raises JournalUnavailable.
+    """
 
     def __init__(
         self,
         url: str,
         options: JournalOptions | None = None,
         *,
-        spool: Path,
+        spool: Path | None,
         prefix: str = "safechat",
+        read_only: bool = False,
     ) -> None:
         self._options = options or JournalOptions()
         self._redis: Redis = Redis.from_pool(
@@ -69,8 +75,9 @@ class RedisJournal:
                 encoding_errors="surrogateescape",
             )
         )
-        self._commands = Commands(self._redis, f"{{{prefix}}}")
-        self._spool = Spool(spool)
+        self._commands = Commands(self._redis, f"{{{prefix}}}", read_only=read_only)
+        self._outbox = Outbox(self._commands)
+        self._spool = None if spool is None else Spool(spool)
         self._writes: set[asyncio.Task[Any]] = set()
         self._stack = AsyncExitStack()
         self._known = Counters()
@@ -79,10 +86,11 @@ class RedisJournal:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._spool)
             stack.push_async_callback(self._redis.aclose)
-            drain = asyncio.create_task(self._drain_for_ever())
-            stack.push_async_callback(_stop, drain)
+            if self._spool is not None:
+                await stack.enter_async_context(self._spool)
+                drain = asyncio.create_task(self._drain_for_ever(self._spool))
+                stack.push_async_callback(_stop, drain)
             stack.push_async_callback(self._finish_writes)
             self._stack = stack.pop_all()
         return self
@@ -92,8 +100,7 @@ class RedisJournal:
 
     async def record(self, record: TurnRecord) -> None:
         async def store() -> None:
-            row = await self._prepared(lambda: encode(record, self._options))
-            await self._write(row, lambda: self._commands.record(row))
+            await self._write(await self._prepared(lambda: encode(record, self._options)))
 
         try:
             await self._to_the_end(store())
@@ -104,7 +111,8 @@ class RedisJournal:
     async def feedback(self, feedback: Feedback) -> bool:
         async def store() -> bool:
             said = await self._prepared(lambda: redacted(feedback, self._options))
-            return await self._write(said, lambda: self._commands.feedback(said)) is True
+            answer = await self._write(said)
+            return answer is not None and joined(said, answer)
 
         return await self._to_the_end(store())
 
@@ -112,8 +120,8 @@ class RedisJournal:
         order = Erasure(conversation_id, key_id, self._options.clock())
 
         async def erase() -> int:
-            waiting = await self._spool.erase(conversation_id, key_id)
-            erased = await self._write(order, lambda: self._commands.erase(order))
+            waiting = await self._spool.erase(conversation_id, key_id) if self._spool else 0
+            erased: int | None = await self._write(order)
             if erased is None:
                 return waiting
             if erased < 0 and not waiting:
@@ -172,19 +180,23 @@ class RedisJournal:
         """Without Redis, the numbers that only it has are the last known ones."""
         with suppress(JournalUnavailable):
             self._known = await self._ask(reads.counters(self._commands, self._options.clock()))
+        counted = replace(self._known, dropped=self._dropped, failures=self._failures)
+        if (spool := self._spool) is None:
+            return counted
         return replace(
-            self._known,
-            spooled=self._spool.depth,
-            dropped=self._dropped,
-            failures=self._failures + self._spool.failures,
-            quarantined=self._known.quarantined + self._spool.unreadable,
+            counted,
+            spooled=spool.depth,
+            failures=counted.failures + spool.failures,
+            quarantined=counted.quarantined + spool.unreadable,
         )
 
-    async def _write(self, write: Spooled, send: Callable[[], Awaitable[T]]) -> T | None:
+    async def _write(self, write: Spooled) -> Any:
         """Send to Redis, or behind what waits already; None: it waits."""
+        if self._spool is None:
+            return await self._ask(self._outbox.send(write))
         if self._spool.depth == 0:
             try:
-                return await send()
+                return await self._outbox.send(write)
             except RedisError as error:
                 self._failures += 1
                 log.warning("redis_away", error=type(error).__name__)
@@ -219,35 +231,27 @@ class RedisJournal:
             self._failures += 1
             raise JournalUnavailable(f"redis: {type(error).__name__}") from error
 
-    async def _drain_for_ever(self) -> None:
+    async def _drain_for_ever(self, spool: Spool) -> None:
         while True:
             try:
-                while await self._drain():
+                while spool.depth and await self._drain(spool):
                     pass
             except (RedisError, JournalUnavailable) as error:
-                log.warning("spool_waits", depth=self._spool.depth, error=type(error).__name__)
+                log.warning("spool_waits", depth=spool.depth, error=type(error).__name__)
             await asyncio.sleep(_DRAIN_EVERY_S)
 
-    async def _drain(self) -> bool:
-        """Send the oldest writes that wait; False: none do."""
-        if self._spool.depth == 0:
-            return False
-        waiting = await self._spool.head(_DRAIN_BATCH)
-        for seq, write in waiting:
-            await self._send(write)
-            await self._spool.done([seq])
+    async def _drain(self, spool: Spool) -> bool:
+        """Send the oldest writes that wait, together; False: none do."""
+        waiting = await spool.head(_DRAIN_BATCH)
+        answers = await self._commands.send([write for _, write in waiting])
+        failed = next((i for i, said in enumerate(answers) if isinstance(said, Exception)), None)
+        await spool.done([seq for seq, _ in waiting[:failed]])
+        if failed is not None:
+            raise answers[failed]
+        for answer in answers:
+            if answer in ("not_yours", "unknown"):
+                log.info("feedback_refused", reason=answer)
         return bool(waiting)
-
-    async def _send(self, write: Spooled) -> None:
-        if isinstance(write, Row):
-            await self._commands.record(write)
-        elif isinstance(write, Erasure):
-            await self._commands.erase(write)
-        else:
-            try:
-                await self._commands.feedback(write)
-            except (NotYours, UnknownTurn) as error:
-                log.info("feedback_refused", reason=type(error).__name__)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

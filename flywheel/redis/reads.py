@@ -145,7 +145,8 @@ async def _entries(commands: Commands, turn_ids: list[str]) -> list[Entry]:
         try:
             entries.append(_entry(found, said[turn_id], rated[turn_id]))
         except CorruptRecord as error:
-            await commands.quarantine(turn_id, str(error))
+            if not commands.read_only:
+                await commands.quarantine(turn_id, str(error))
         except NewerRecord:  # the release that wrote it will read it again
             continue
     return entries

@@ -55,19 +55,28 @@ class _Job(Generic[T]):
 
 
 class Database:
-    """One SQLite file. Opening and every call raise JournalUnavailable."""
+    """One SQLite file. Opening and every call raise JournalUnavailable.
 
-    def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
+    read_only: leave the file as it is, tables included; it must be there.
+    """
+
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False
+    ) -> None:
         self.failures = 0
         self._path = path
         self._migrations = migrations
+        self._read_only = read_only
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._closed = True
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
         self._readers = ThreadPoolExecutor(_READERS, "journal-reader")
+        if self._read_only:
+            await self.read(_nothing)
+            return self
+        opened: asyncio.Future[None] = self._loop.create_future()
         self._writer = threading.Thread(target=self._write_all, args=(opened,), name="journal")
         self._writer.start()
         try:
@@ -82,8 +91,9 @@ class Database:
     async def __aexit__(self, *exc: object) -> None:
         """Finish what waits, then close."""
         self._closed = True
-        self._jobs.put(None)
-        await asyncio.to_thread(self._writer.join)
+        if not self._read_only:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -109,6 +119,8 @@ class Database:
             raise self._unavailable(error) from error
 
     async def _submit(self, work: Callable[[sqlite3.Connection], T], *, alone: bool) -> T:
+        if self._read_only:
+            raise JournalUnavailable("the journal was opened for reading alone")
         if self._closed:
             raise JournalUnavailable("the journal is closed")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -116,7 +128,8 @@ class Database:
         return await future
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        name = f"{self._path.resolve().as_uri()}?mode={'ro' if self._read_only else 'rwc'}"
+        connection = sqlite3.connect(name, uri=True, timeout=_BUSY_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.text_factory = _text
         connection.execute("PRAGMA foreign_keys = ON")

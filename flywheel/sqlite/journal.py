@@ -25,11 +25,17 @@ from flywheel.sqlite.tables import MIGRATIONS
 
 
 class SqliteJournal:
-    """A `Journal` in one file. Several processes may read it while one gateway writes."""
+    """A `Journal` in one file. Several processes may read it while one gateway writes.
 
-    def __init__(self, path: Path, options: JournalOptions | None = None) -> None:
+    read_only: change nothing in the file; whatever would raises JournalUnavailable.
+    """
+
+    def __init__(
+        self, path: Path, options: JournalOptions | None = None, *, read_only: bool = False
+    ) -> None:
         self._options = options or JournalOptions()
-        self._db = Database(path, MIGRATIONS)
+        self._db = Database(path, MIGRATIONS, read_only=read_only)
+        self._read_only = read_only
         self._dropped = 0
 
     async def __aenter__(self) -> Self:
@@ -119,7 +125,7 @@ class SqliteJournal:
         """The next page that has something readable. What is corrupt is put aside."""
         while True:
             page = await self._db.read(partial(read, at=after))
-            for turn_id, reason in page.corrupt.items():
+            for turn_id, reason in () if self._read_only else page.corrupt.items():
                 await self._db.write(partial(writes.quarantine, turn_id=turn_id, reason=reason))
             if page.entries or page.last is None:
                 return page.entries

@@ -10,8 +10,8 @@ import typer
 from rich.progress import Progress
 
 from flywheel.journal import Journal, JournalError, JournalOptions, Keep
+from flywheel.redis.journal import RedisJournal
 from flywheel.sqlite.journal import SqliteJournal
-from flywheel.store import open_journal
 from server.cli import err, explained
 from server.settings import load_settings
 
@@ -24,27 +24,25 @@ T = TypeVar("T")
 
 
 def opened_journal(
-    path: Path | None, *, make: bool = False
+    path: Path | None, *, make: bool = False, read_only: bool = True
 ) -> AbstractAsyncContextManager[Journal]:
-    """The journal in a file, or the one that the settings name.
+    """The journal in a file, or the one that the settings name, without its retention.
 
     A file of one's own keeps all that is put into it; the gateway's journal keeps what its
     settings say. Raises FileNotFoundError where there is none, unless it is to be made.
     """
-    if path is not None:
-        _check(path, make=make)
-        return SqliteJournal(path, JournalOptions(keep=Keep.ALL))
-    settings = load_settings()
-    folder, redis = settings.journal.folder, settings.redis_url
-    if redis is None:
-        _check(folder / "journal.sqlite", make=make)
-    url = redis.get_secret_value() if redis else None
-    return open_journal(folder, settings.journal.options(), redis_url=url)
-
-
-def _check(path: Path, *, make: bool) -> None:
+    options, redis = JournalOptions(keep=Keep.ALL), None
+    if path is None:
+        settings = load_settings()
+        options, redis = settings.journal.options(), settings.redis_url
+        path = settings.journal.folder / "journal.sqlite"
+    if redis is not None:
+        # The gateway's spool is the gateway's: a command has none, and fails without Redis.
+        url = redis.get_secret_value()
+        return RedisJournal(url, options, spool=None, read_only=read_only)
     if not make and not path.is_file():
         raise FileNotFoundError(f"there is no journal {path}")
+    return SqliteJournal(path, options, read_only=read_only)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

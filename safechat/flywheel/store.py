@@ -71,7 +71,7 @@ def load(
             raise FileNotFoundError(f"there is no file {file}")
 
         async def recorded() -> Imported:
-            async with opened_journal(journal, make=True) as opened:
+            async with opened_journal(journal, make=True, read_only=False) as opened:
                 with progress_bar() as progress:
                     task = progress.add_task("import", total=None)
                     return await read(

@@ -1,0 +1,1 @@
+"""What another policy, guard or model would have changed: recorded turns, before and after."""
