@@ -31,6 +31,8 @@ async def replay(
 ) -> None:
     """Fill the report; when it is cancelled, the report has what was found by then.
 
+    Raises JournalUnavailable; OSError where the trail cannot be written.
+
     again: the same turn as it would be recorded now; a ValueError says that it cannot be asked.
     trail: where earlier runs left off, and where this one writes.
     """
@@ -54,14 +56,17 @@ async def replay(
             free.release()
 
     free, seen = asyncio.Semaphore(at_once), 0
-    async with asyncio.TaskGroup() as tasks:
-        async for entry in entries(journal, flagged=selection.flagged):
-            if seen == selection.limit:
-                break
-            seen += 1
-            if entry.record.turn_id not in done:
-                await free.acquire()
-                tasks.create_task(one(entry.record))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for entry in entries(journal, flagged=selection.flagged):
+                if seen == selection.limit:
+                    break
+                seen += 1
+                if entry.record.turn_id not in done:
+                    await free.acquire()
+                    tasks.create_task(one(entry.record))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
 
 
 async def _compared(
