@@ -1,0 +1,1 @@
+"""Versions of the models that the flywheel makes: kept, compared, promoted, taken back."""
