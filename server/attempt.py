@@ -45,6 +45,8 @@ class Observer(Protocol):
 
     def second_attempt(self, kind: str, result: str) -> None: ...
 
+    def engine_asked_again(self) -> None: ...
+
 
 class Hold(StrEnum):
     """How much of a reply is kept back beyond what is not judged yet.

@@ -5,7 +5,7 @@ here: a 4xx passes on with vLLM's reason, anything else is masked and logged.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 import structlog
 
+from server.affinity import SESSION_HEADER, session_of
 from server.errors import (
     ApiError,
     EngineBroken,
@@ -156,7 +157,7 @@ class VllmEngine:
     async def healthy(self) -> bool:
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                async with self._session.get(f"{self.url}/health") as response:
+                async with self._session.get(self.url + self._settings.health_path) as response:
                     return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -178,7 +179,8 @@ class VllmEngine:
         return int((await self._json("POST", "/tokenize", rendered))["count"])
 
     async def open(self, body: Json) -> VllmStream:
-        response = await self._request("POST", "/v1/chat/completions", body)
+        session = {SESSION_HEADER: session_of(body)}
+        response = await self._request("POST", "/v1/chat/completions", body, session)
         return VllmStream(response, self._settings)
 
     async def _json(
@@ -210,12 +212,18 @@ class VllmEngine:
             raise EngineBroken("the engine broke off its answer") from error
 
     async def _request(
-        self, method: str, path: str, body: Json | None = None
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         timeout_s = self._settings.first_chunk_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._session.request(method, self.url + path, json=body)
+                response = await self._session.request(
+                    method, self.url + path, json=body, headers=headers
+                )
                 if response.status == 200:
                     return response
             raise _translate(response.status, await self._body(response))

@@ -95,6 +95,11 @@ class Metrics:
         self._guard_errors = Counter(
             "safechat_guard_errors", "Verdicts that failed", ["error"], registry=registry
         )
+        self._engine_retries = Counter(
+            "safechat_engine_retries",
+            "Turns asked of the engine again, after it failed before anything was shown",
+            registry=registry,
+        )
         self._second_attempts = Counter(
             "safechat_second_attempts",
             "Attempts under a preprompt, by kind and what became of them",
@@ -192,6 +197,9 @@ class Metrics:
 
     def guard_failed(self, error: GuardError) -> None:
         self._guard_errors.labels(type(error).__name__).inc()
+
+    def engine_asked_again(self) -> None:
+        self._engine_retries.inc()
 
     def second_attempt(self, kind: str, result: str) -> None:
         self._second_attempts.labels(kind, result).inc()

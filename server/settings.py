@@ -90,6 +90,9 @@ class EngineSettings(_Section):
     max_model_len: int | None = Field(None, ge=64)
     chat_template: Path | None = None
     vllm_args: tuple[str, ...] = ()
+    health_path: str = Field(
+        "/health", pattern="^/", description="`/readiness` where the engine is vllm-router"
+    )
     connect_timeout_s: float = Field(2.0, gt=0)
     first_chunk_timeout_s: float = Field(120.0, gt=0)
     chunk_timeout_s: float = Field(30.0, gt=0)

@@ -9,7 +9,8 @@
         turn.close()                      # aborts the engine if it still generates
 
 The engine starts while the prompt is being judged, so judging adds no waiting; nothing is
-released before that verdict. Where the policy asks for it, and nothing was shown yet, the
+released before that verdict. An engine that dies before anything was shown is asked once more:
+behind a router it is another one then. Where the policy asks for it, and nothing was shown yet, the
 turn makes one more attempt or chooses among several: the better reply is served, and what
 was not served is kept in `tried`.
 """
@@ -31,7 +32,7 @@ from guard.types import Axis, Flag, GuardError, Message, Sample, Score, Stage, V
 from server.attempt import Attempt, Hold, Observer, apply_failure_policy
 from server.choice import Choice, Judgement, Release
 from server.engine import Engine, Json
-from server.errors import ApiError
+from server.errors import ApiError, EngineFailed, EngineTimeout
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +85,8 @@ class Turn:
         self._attempts = [self._serving]
         self._served: list[Choice] | None = None
         self._prompt_wait_s = 0.0
+        self._shown = False
+        self._asked_again = False
 
     @property
     def choices(self) -> list[Choice]:
@@ -123,7 +126,7 @@ class Turn:
 
     async def open(self) -> None:
         """Judge the prompt while the engine starts. Raises ApiError; then nothing was shown."""
-        starting = asyncio.ensure_future(self._serving.start())
+        starting = asyncio.ensure_future(self._start())
         try:
             await self._judge_prompt()
             if self.prompt.verdict is Verdict.BLOCK:
@@ -143,6 +146,43 @@ class Turn:
         if self.prompt.verdict is Verdict.BLOCK:
             refused = [c.refuse(Stage.PROMPT) for c in self.choices if not c.finished]
             return refused or None
+        while True:
+            try:
+                releases = await self._releases()
+            except EngineFailed as failure:
+                if self._shown:
+                    raise
+                await self.start_over(failure)
+            else:
+                self._shown = True
+                return releases
+
+    async def start_over(self, failure: EngineFailed) -> None:
+        """Ask the engine for the whole reply again. Only for a caller that has shown nothing.
+
+        Raises `failure` if this was done before, or if the engine was silent rather than gone.
+        """
+        await self._ask_again(failure)
+        self._serving.judge(self.prompt, self._hold())
+
+    async def _start(self) -> None:
+        try:
+            await self._serving.start()
+        except EngineFailed as failure:
+            await self._ask_again(failure)
+
+    async def _ask_again(self, failure: EngineFailed) -> None:
+        if self._asked_again or isinstance(failure, EngineTimeout):
+            raise failure
+        self._asked_again = True
+        log.warning("engine_asked_again", turn_id=self.turn_id, error=failure.type)
+        self._observer.engine_asked_again()
+        self._serving.close()
+        self._serving = self._attempt(self._body)
+        self._attempts = [self._serving]
+        await self._serving.start()
+
+    async def _releases(self) -> list[Release] | None:
         releases = await self._serving.next()
         if releases is None and self._served is None and any(c.held for c in self.choices):
             await self._decide()

@@ -15,6 +15,7 @@ from server.auth import Caller
 from server.engine_request import EngineRequest
 from server.errors import (
     ApiError,
+    EngineFailed,
     EngineUnavailable,
     InternalError,
     InvalidRequest,
@@ -179,17 +180,29 @@ class GuardedReply(Response):
         await _send(send, DONE, more=False)
 
     async def _answer(self, entry: Entry, turn: Turn, request: ChatRequest, send: Send) -> None:
-        fold = Fold(request.n)
-        while (releases := await turn.next()) is not None:
-            entry.saw_text()
-            for release in releases:
-                fold.add(release)
+        fold = await self._fold(entry, turn, request)
         envelope = Envelope(turn.turn_id, int(time()), request.model)
         body = envelope.completion(fold, turn.usage(), turn.fingerprint)
         entry.outcome = turn.outcome
         await self._gateway.recorder.write(entry)
         await self._start(entry, 200, "application/json", send, length=len(body))
         await _send(send, body, more=False)
+
+    async def _fold(self, entry: Entry, turn: Turn, request: ChatRequest) -> Fold:
+        """The whole reply. Nothing of it was sent yet, so it may begin anew."""
+        fold = Fold(request.n)
+        while True:
+            try:
+                releases = await turn.next()
+            except EngineFailed as failure:
+                await turn.start_over(failure)
+                fold = Fold(request.n)
+                continue
+            if releases is None:
+                return fold
+            entry.saw_text()
+            for release in releases:
+                fold.add(release)
 
     async def _fail(self, entry: Entry, error: ApiError, send: Send) -> None:
         """A typed status before the headers, a typed event after them."""

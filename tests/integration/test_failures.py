@@ -72,8 +72,52 @@ async def test_an_engine_that_fails_after_some_text_ends_in_a_typed_event(
     events = await stream(client, ask())
     assert events[-1]["error"]["type"] in ("engine_error", "engine_timeout")
     assert gateway.outcomes() == {"engine_failed": 1}
+    assert len(engine.bodies) == 1
     unstreamed = await client.post("/v1/chat/completions", json=ask())
     assert unstreamed.status_code in (502, 504)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(status=500),
+        Script(status=503),
+        Script(deltas=((),), tail=error_event()),
+        Script(deltas=((),), ending=Ending.RESET),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_engine_that_fails_before_anything_was_shown_is_asked_once_more(
+    engine: ScriptedEngine,
+    gateway: RunningGateway,
+    client: httpx.AsyncClient,
+    script: Script,
+    streamed: bool,
+) -> None:
+    engine.enqueue(script)
+    response = await client.post("/v1/chat/completions", json=ask(stream=streamed))
+    assert response.status_code == 200
+    assert gateway.outcomes() == {"completed": 1}
+    assert gateway.sample("safechat_engine_retries_total") == 1
+    assert len(engine.bodies) == 2
+    assert engine.bodies[0] == engine.bodies[1]
+
+
+async def test_a_reply_that_nobody_saw_begins_anew_and_its_first_half_is_not_charged(
+    engine: ScriptedEngine, gateway: RunningGateway, client: httpx.AsyncClient
+) -> None:
+    engine.enqueue(Script.words(STORY, ending=Ending.RESET))
+    answer = (await client.post("/v1/chat/completions", json=ask())).json()
+    assert answer["choices"][0]["message"]["content"] == STORY
+    assert answer["usage"]["completion_tokens"] == len(Script.words(STORY).deltas[0])
+
+
+async def test_an_engine_that_is_silent_is_not_asked_twice(
+    engine: ScriptedEngine, gateway: RunningGateway, client: httpx.AsyncClient
+) -> None:
+    engine.script = Script(deltas=((),), ending=Ending.STALL)
+    assert (await client.post("/v1/chat/completions", json=ask())).status_code == 504
+    assert len(engine.bodies) == 1
 
 
 async def test_a_lost_done_marker_does_not_take_back_a_finished_reply(
