@@ -12,14 +12,15 @@ TORCH := 2.13.0
 GPU ?= $(if $(shell command -v nvidia-smi 2>/dev/null),1,)
 INSTALLED := $(VENV)/.installed$(if $(GPU),-gpu,-cpu)
 GUARD := .cache/guard
-APT := $(if $(filter 0,$(shell id -u)),,sudo) apt-get
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+APT := $(SUDO) apt-get
 
 # make up MODEL=meta-llama/Llama-2-7b-chat-hf TP=2 / make up ENGINE_URL=http://gpu1:8000
 UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify lock bench clean
+.PHONY: help up install guard check test verify dashboard lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -62,11 +63,11 @@ check: install ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: install guard /usr/bin/chromium /usr/bin/redis-server ## checks and tests, on the real vLLM (under 30 minutes)
+test: install guard /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## checks and tests, on the real vLLM (under 30 minutes)
 	$(MAKE) check
 	$(BIN)/python -m pytest -m 'not verify'
 
-verify: install guard /usr/bin/chromium /usr/bin/redis-server ## the long form: kills, soak, fuzzing
+verify: install guard /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## the long form: kills, soak, fuzzing
 	$(BIN)/python -m pytest
 
 /usr/bin/chromium:
@@ -74,6 +75,14 @@ verify: install guard /usr/bin/chromium /usr/bin/redis-server ## the long form: 
 
 /usr/bin/redis-server:
 	$(APT) update -qq && $(APT) install -y -qq redis-server >/dev/null
+
+# promtool comes with it. The service that Debian starts is not ours to need.
+/usr/bin/prometheus:
+	$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus >/dev/null
+	@test ! -d /run/systemd/system || $(SUDO) systemctl disable --quiet --now prometheus
+
+dashboard: install ## write Grafana's dashboard into the chart
+	$(BIN)/python -m helm.dashboard > helm/safechat/files/dashboard.json
 
 bench: install guard ## what relaying costs, beside the bare engine
 	$(BIN)/python -m loadtests.relay

@@ -106,7 +106,7 @@ async def _open(
     else:
         parts = GuardParts(guard)
     guard = parts.guard
-    metrics.describe(guard.models.values())
+    metrics.describe(guard.models.values(), fail_open=guard.fail_open)
     local: LocalEngine | None = None
     if engine is None:
         url = settings.engine.url
@@ -120,6 +120,7 @@ async def _open(
         journal,
         monitor,
         tuple(guard.models.values()),
+        metrics,
         required=settings.journal.on_failure is OnJournalFailure.REFUSE,
     )
     limits, instructions = await _open_shared(settings, metrics, stack)

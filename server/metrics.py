@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,8 +16,10 @@ from prometheus_client import (
 )
 
 from flywheel.journal import Counters
-from flywheel.records import Outcome
-from guard.refusal import FalseRefusal
+from flywheel.opinions import FeedbackKind
+from flywheel.records import AttemptKind, Outcome
+from flywheel.review.false_refusals import State as RefusalState
+from guard.refusal import FalseRefusal, Source, Suspicion
 from guard.reward.breaker import State
 from guard.types import Axis, Flag, GuardError, Score, Stage
 
@@ -115,6 +118,17 @@ class Metrics:
         self._feedback = Counter(
             "safechat_feedback", "What users said of turns", ["kind"], registry=registry
         )
+        self._fail_open = Gauge(
+            "safechat_guard_fail_open",
+            "1 where text is shown that the guard could not judge in time",
+            registry=registry,
+        )
+        self._journal_turns = Counter(
+            "safechat_journal_turns",
+            "Turns given to the journal, by result: stored or failed",
+            ["result"],
+            registry=registry,
+        )
         self._journal = {
             name: Gauge(f"safechat_journal_{metric}", words, registry=registry)
             for name, metric, words in _JOURNAL
@@ -167,17 +181,40 @@ class Metrics:
         self._build = Gauge(
             "safechat_build_info", "Versions in force", ["version", "guard"], registry=registry
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show every known label at 0: Prometheus sees no rise in a series that begins at 1."""
         for outcome in Outcome:
             self._requests.labels(outcome.value)
         for flag in Flag:
             self._flags.labels(flag.value)
+        for error in GuardError.__subclasses__():
+            self._guard_errors.labels(error.__name__)
+        for source, rule, state in product(Source, Suspicion, RefusalState):
+            self._false_refusals.labels(source.value, rule.value, state.value)
+        for said in FeedbackKind:
+            self._feedback.labels(said.value)
+        for kind in (AttemptKind.STEER, AttemptKind.RECOVER):
+            for result in ("kept", "dropped", "failed"):
+                self._second_attempts.labels(kind.value, result)
 
     def expose(self) -> bytes:
         """The text exposition."""
         return generate_latest(self.registry)
 
-    def describe(self, guard_models: Iterable[str]) -> None:
+    def describe(self, guard_models: Iterable[str], *, fail_open: bool) -> None:
         self._build.labels(package_version(), ",".join(sorted(guard_models))).set(1)
+        self._fail_open.set(fail_open)
+
+    def journal_opened(self) -> None:
+        """Show what is counted of a journal; without one, nothing is."""
+        for result in ("stored", "failed"):
+            self._journal_turns.labels(result)
+
+    def journal_took(self, *, stored: bool) -> None:
+        """A turn was given to the journal."""
+        self._journal_turns.labels("stored" if stored else "failed").inc()
 
     def ended(self, outcome: Outcome) -> None:
         self._requests.labels(outcome.value).inc()

@@ -23,6 +23,7 @@ from server.choice import Choice
 from server.engine import EngineInfo
 from server.errors import JournalFailed
 from server.ledger import Entry
+from server.metrics import Metrics
 from server.monitor import EngineMonitor
 from server.turn import Turn
 
@@ -41,13 +42,17 @@ class Recorder:
         journal: Journal | None,
         monitor: EngineMonitor,
         guard_models: tuple[str, ...],
+        metrics: Metrics,
         *,
         required: bool = False,
     ) -> None:
         self._journal = journal
         self._monitor = monitor
         self._guard_models = guard_models
+        self._metrics = metrics
         self._required = required
+        if journal is not None:
+            metrics.journal_opened()
 
     async def write(self, entry: Entry) -> None:
         """Record a request whose outcome is known; durable once this returns.
@@ -61,7 +66,9 @@ class Recorder:
             try:
                 known = self._monitor.known
                 await self._journal.record(record_of(entry, known, self._guard_models))
+                self._metrics.journal_took(stored=True)
             except JournalUnavailable as error:
+                self._metrics.journal_took(stored=False)
                 log.error("turn_not_recorded", turn_id=entry.turn_id, error=str(error))
                 if self._required:
                     raise JournalFailed(

@@ -99,6 +99,7 @@ async def test_blocked_rejected_and_departed_turns_are_recorded_too(
     assert gateway.parts.journal is not None
     counted = (await gateway.parts.journal.counters()).outcomes
     assert {o.value: n for o, n in counted.items() if n} == gateway.outcomes()
+    assert gateway.sample("safechat_journal_turns_total", result="stored") == 3
 
 
 async def test_attempts_leave_a_pair(engine: ScriptedEngine, settings: Settings) -> None:
@@ -201,3 +202,4 @@ async def test_when_the_journal_cannot_be_written_turns_go_on_or_fail_as_set(
                 assert response.status_code == 503
                 assert last["error"]["type"] == "journal_error"
                 assert gateway.outcomes() == {"guard_failed": 2}
+            assert gateway.sample("safechat_journal_turns_total", result="failed") == 2
