@@ -21,18 +21,23 @@ _MORE_IS_DUE_S: Final = 0.1
 
 @asynccontextmanager
 async def open_journal(
-    folder: Path, options: JournalOptions | None = None, *, redis_url: str | None = None
+    folder: Path,
+    options: JournalOptions | None = None,
+    *,
+    redis_url: str | None = None,
+    patient: bool = False,
 ) -> AsyncIterator[Journal]:
     """The journal, with retention running behind it.
 
     folder: of the SQLite file, or of the spool when there is a Redis. Raises
-    JournalUnavailable if it cannot be written; a Redis that is away is no error.
+    JournalUnavailable if it cannot be written; patient: then each write tries again instead.
+    A Redis that is away is no error.
     """
     journal: Journal
     if redis_url is None:
-        journal = SqliteJournal(folder / "journal.sqlite", options)
+        journal = SqliteJournal(folder / "journal.sqlite", options, patient=patient)
     else:
-        journal = RedisJournal(redis_url, options, spool=folder / "spool.sqlite")
+        journal = RedisJournal(redis_url, options, spool=folder / "spool.sqlite", patient=patient)
     async with journal:
         sweeper = asyncio.create_task(_sweep_for_ever(journal))
         try:

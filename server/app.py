@@ -93,12 +93,14 @@ async def _open(
 ) -> Gateway:
     metrics = Metrics()
     reviewing = _review_options(settings)
+    required = settings.journal.on_failure is OnJournalFailure.REFUSE
     if journal is None and settings.journal.enabled:
         redis = settings.redis_url
         keeping = open_journal(
             settings.journal.folder,
             settings.journal.options(lambda record: priority(record, reviewing.priority).number),
             redis_url=redis.get_secret_value() if redis else None,
+            patient=not required,
         )
         journal = await stack.enter_async_context(keeping)
     if guard is None:
@@ -121,7 +123,7 @@ async def _open(
         monitor,
         tuple(guard.models.values()),
         metrics,
-        required=settings.journal.on_failure is OnJournalFailure.REFUSE,
+        required=required,
     )
     limits, instructions = await _open_shared(settings, metrics, stack)
     reviews = None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.journal import JournalError
 from guard.types import Axis, GuardError, Message, Sample
 from server.auth import hash_key, new_key
 from server.settings import Scope, Settings, load_settings
@@ -64,7 +65,7 @@ def explained() -> Iterator[None]:
             where = ".".join(str(step) for step in problem["loc"]) or "settings"
             err.print(f"safechat: {where}: {problem['msg']}", markup=False, highlight=False)
         raise typer.Exit(2) from None
-    except (GuardError, OSError, ValueError) as error:
+    except (GuardError, JournalError, OSError, ValueError) as error:
         err.print(f"safechat: {error}", markup=False, highlight=False)
         raise typer.Exit(2) from None
 

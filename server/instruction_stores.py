@@ -81,10 +81,10 @@ _MIGRATIONS: Final = (
 
 
 class SqliteInstructions:
-    """A `Store` in one SQLite file."""
+    """A `Store` in one SQLite file. Entering does not need the file to be writable."""
 
     def __init__(self, path: Path, *, kept_s: float = KEPT_S) -> None:
-        self._db = Database(path, _MIGRATIONS)
+        self._db = Database(path, _MIGRATIONS, patient=True)
         self._kept_s = kept_s
 
     async def __aenter__(self) -> Self:

@@ -4,12 +4,14 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 
+from flywheel.journal import JournalUnavailable
+from guard.types import GuardError
 from server.app import create_app
 from server.gateway import Gateway
 from server.logs import configure_logging
@@ -20,7 +22,11 @@ out = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def serve_everything(settings: Settings, *, with_ui: bool) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError when the port is taken."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises OSError when the port is taken; GuardError, JournalUnavailable when a part that is
+    needed cannot be opened.
+    """
     configure_logging(json=settings.server.log_json)
     listener = _listen(settings)
     host, port = settings.server.host, listener.getsockname()[1]
@@ -29,7 +35,7 @@ def serve_everything(settings: Settings, *, with_ui: bool) -> None:
     if with_ui:
         out.print("loading the chat page …")
         _mount_pages(app, url)
-    _announce_when_ready(app, url, with_ui=with_ui)
+    failures = _announce_when_ready(app, url, with_ui=with_ui)
     # An open chat page holds a connection, and whoever sits before it wants to go.
     drain_s = min(_AT_A_DESK_S, settings.server.drain_s) if with_ui else settings.server.drain_s
     config = uvicorn.Config(
@@ -42,6 +48,8 @@ def serve_everything(settings: Settings, *, with_ui: bool) -> None:
     )
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
+    for failure in failures:
+        raise failure
     if not server.started:
         sys.exit(3)
 
@@ -69,19 +77,25 @@ def _mount_pages(app: FastAPI, url: str) -> None:
     mount(app, url)
 
 
-def _announce_when_ready(app: FastAPI, url: str, *, with_ui: bool) -> None:
+def _announce_when_ready(app: FastAPI, url: str, *, with_ui: bool) -> list[Exception]:
+    """Returns where a failure to start will stand: uvicorn keeps it to itself."""
     inner = app.router.lifespan_context
+    failures = list[Exception]()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with inner(app):
-            announcing = asyncio.create_task(_announce(app.state.gateway, url, with_ui))
+        async with AsyncExitStack() as stack:
             try:
-                yield
-            finally:
-                announcing.cancel()
+                await stack.enter_async_context(inner(app))
+            except (GuardError, JournalUnavailable) as failure:
+                failures.append(failure)
+                raise
+            announcing = asyncio.create_task(_announce(app.state.gateway, url, with_ui))
+            stack.callback(announcing.cancel)
+            yield
 
     app.router.lifespan_context = lifespan
+    return failures
 
 
 async def _announce(gateway: Gateway, url: str, with_ui: bool) -> None:

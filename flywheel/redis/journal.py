@@ -43,6 +43,7 @@ T = TypeVar("T")
 _CONNECTIONS: Final = 32
 _TIMEOUT_S: Final = 2.0
 _DRAIN_EVERY_S: Final = 0.25
+_DRAIN_AGAIN_S: Final = 0.5
 _DRAIN_BATCH: Final = 500
 
 
@@ -51,6 +52,7 @@ class RedisJournal:
 
     spool: this process's own file; None: what Redis does not take raises JournalUnavailable.
     read_only: change nothing; whatever would raises JournalUnavailable.
+    patient: entering does not need the spool to be writable either.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class RedisJournal:
         spool: Path | None,
         prefix: str = "safechat",
         read_only: bool = False,
+        patient: bool = False,
     ) -> None:
         self._options = options or JournalOptions()
         self._redis: Redis = Redis.from_pool(
@@ -77,7 +80,7 @@ class RedisJournal:
         )
         self._commands = Commands(self._redis, f"{{{prefix}}}", read_only=read_only)
         self._outbox = Outbox(self._commands)
-        self._spool = None if spool is None else Spool(spool)
+        self._spool = None if spool is None else Spool(spool, patient=patient)
         self._writes: set[asyncio.Task[Any]] = set()
         self._stack = AsyncExitStack()
         self._known = Counters()
@@ -233,12 +236,15 @@ class RedisJournal:
 
     async def _drain_for_ever(self, spool: Spool) -> None:
         while True:
+            pause = _DRAIN_EVERY_S
             try:
+                await spool.count()
                 while spool.depth and await self._drain(spool):
                     pass
             except (RedisError, JournalUnavailable) as error:
                 log.warning("spool_waits", depth=spool.depth, error=type(error).__name__)
-            await asyncio.sleep(_DRAIN_EVERY_S)
+                pause = _DRAIN_AGAIN_S
+            await asyncio.sleep(pause)
 
     async def _drain(self, spool: Spool) -> bool:
         """Send the oldest writes that wait, together; False: none do."""

@@ -1,5 +1,6 @@
 """What waits on the local disk while Redis is away, in the order in which it came."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from flywheel.journal import JournalUnavailable
 from flywheel.opinions import Feedback
 from flywheel.rows import Row
 from flywheel.sqlite.database import Database, Migration
@@ -59,12 +61,17 @@ class Spool:
     """A first-in, first-out queue in a SQLite file. Durable once `put` returns.
 
     depth: how many writes wait. unreadable: how many were put aside as corrupt.
+    patient: entering does not need the file to be writable; what an earlier process left in it
+    is counted once it can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patient: bool = False) -> None:
         self.depth = 0
         self.unreadable = 0
-        self._db = Database(path, _MIGRATIONS)
+        self._patient = patient
+        self._counted = False
+        self._counting = asyncio.Lock()
+        self._db = Database(path, _MIGRATIONS, patient=patient)
 
     @property
     def failures(self) -> int:
@@ -72,14 +79,29 @@ class Spool:
 
     async def __aenter__(self) -> Self:
         await self._db.__aenter__()
-        self.depth, self.unreadable = await self._db.read(_counts)
+        try:
+            await self.count()
+        except JournalUnavailable:
+            if not self._patient:
+                raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._db.__aexit__(*exc)
 
+    async def count(self) -> None:
+        """Find out, once, what an earlier process left. Raises JournalUnavailable."""
+        if self._counted:
+            return
+        async with self._counting:
+            if not self._counted:
+                counts = await self._db.write(_counts)  # the writer makes the tables
+                self.depth, self.unreadable = counts
+                self._counted = True
+
     async def put(self, write: Spooled) -> None:
         """Raises JournalUnavailable."""
+        await self.count()
         self.depth += 1  # at once: what comes next must queue up behind it
         values = _values(write)
         try:

@@ -58,15 +58,22 @@ class Database:
     """One SQLite file. Opening and every call raise JournalUnavailable.
 
     read_only: leave the file as it is, tables included; it must be there.
+    patient: opening does not raise; every write tries again until the file can be opened.
     """
 
     def __init__(
-        self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False
+        self,
+        path: Path,
+        migrations: Sequence[Migration],
+        *,
+        read_only: bool = False,
+        patient: bool = False,
     ) -> None:
         self.failures = 0
         self._path = path
         self._migrations = migrations
         self._read_only = read_only
+        self._patient = patient
         self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._closed = True
 
@@ -150,18 +157,27 @@ class Database:
         return connection
 
     def _write_all(self, opened: asyncio.Future[None]) -> None:
-        try:
-            connection = self._open()
-        except (sqlite3.Error, OSError) as error:
-            failed = _Job(_nothing, opened, error=self._unavailable(error))
-            self._loop.call_soon_threadsafe(failed.settle)
-            return
-        self._loop.call_soon_threadsafe(_Job(_nothing, opened).settle)
-        with closing(connection):
-            while (job := self._jobs.get()) is not None:
-                batch = self._gather(job)
+        connection, failure = self._try_to_open()
+        refused = None if self._patient else failure
+        self._loop.call_soon_threadsafe(_Job(_nothing, opened, error=refused).settle)
+        while refused is None and (job := self._jobs.get()) is not None:
+            batch = self._gather(job)
+            if connection is None:
+                connection, failure = self._try_to_open()
+            if connection is not None:
                 self._run(connection, batch)
-                self._loop.call_soon_threadsafe(_settle, batch)
+            else:
+                for waiting in batch:
+                    waiting.error = failure
+            self._loop.call_soon_threadsafe(_settle, batch)
+        if connection is not None:
+            connection.close()
+
+    def _try_to_open(self) -> tuple[sqlite3.Connection | None, JournalUnavailable | None]:
+        try:
+            return self._open(), None
+        except (sqlite3.Error, OSError) as error:
+            return None, self._unavailable(error)
 
     def _gather(self, first: _Job[Any]) -> list[_Job[Any]]:
         """What can share one commit: all that waits, up to a job that wants to be alone."""

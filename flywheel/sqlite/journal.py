@@ -1,6 +1,8 @@
 """The journal of one gateway without other services: the default."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
@@ -28,14 +30,21 @@ class SqliteJournal:
     """A `Journal` in one file. Several processes may read it while one gateway writes.
 
     read_only: change nothing in the file; whatever would raises JournalUnavailable.
+    patient: entering does not need the file to be writable; later writes try again.
     """
 
     def __init__(
-        self, path: Path, options: JournalOptions | None = None, *, read_only: bool = False
+        self,
+        path: Path,
+        options: JournalOptions | None = None,
+        *,
+        read_only: bool = False,
+        patient: bool = False,
     ) -> None:
         self._options = options or JournalOptions()
-        self._db = Database(path, MIGRATIONS, read_only=read_only)
+        self._db = Database(path, MIGRATIONS, read_only=read_only, patient=patient)
         self._read_only = read_only
+        self._known = Counters()
         self._dropped = 0
 
     async def __aenter__(self) -> Self:
@@ -115,11 +124,11 @@ class SqliteJournal:
         return removed
 
     async def counters(self) -> Counters:
+        """While the file cannot be read, the numbers that only it has are the last known ones."""
         now = self._options.clock()
-        lost, failed = self._dropped, self._db.failures
-        return await self._db.read(
-            lambda db: reads.counters(db, now, dropped=lost, failures=failed)
-        )
+        with suppress(JournalUnavailable):
+            self._known = await self._db.read(lambda db: reads.counters(db, now))
+        return replace(self._known, dropped=self._dropped, failures=self._db.failures)
 
     async def _readable(self, after: int, read: Callable[..., reads.Page]) -> Sequence[Entry]:
         """The next page that has something readable. What is corrupt is put aside."""

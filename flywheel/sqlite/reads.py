@@ -97,7 +97,7 @@ def tombstones(db: Connection, after: float) -> list[Tombstone]:
     ]
 
 
-def counters(db: Connection, now: float, **elsewhere: int) -> Counters:
+def counters(db: Connection, now: float) -> Counters:
     pending, oldest = db.execute(
         "SELECT count(*), min(time) FROM turns WHERE flagged AND NOT reviewed"
     ).fetchone()
@@ -108,7 +108,6 @@ def counters(db: Connection, now: float, **elsewhere: int) -> Counters:
         reviewed=_number(db, "SELECT count(*) FROM turns WHERE reviewed"),
         quarantined=_number(db, "SELECT count(*) FROM quarantine"),
         outcomes={Outcome(row["outcome"]): row["count"] for row in outcomes},
-        **elsewhere,
     )
 
 

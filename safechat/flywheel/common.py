@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.progress import Progress
 
-from flywheel.journal import Journal, JournalError, JournalOptions, Keep
+from flywheel.journal import Journal, JournalOptions, Keep
 from flywheel.redis.journal import RedisJournal
 from flywheel.sqlite.journal import SqliteJournal
 from server.cli import err, explained
@@ -48,10 +48,7 @@ def opened_journal(
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; what the journal may answer instead is explained in one line."""
     with explained():
-        try:
-            return asyncio.run(work)
-        except JournalError as error:
-            raise ValueError(str(error)) from error
+        return asyncio.run(work)
 
 
 @contextmanager
