@@ -47,9 +47,12 @@ def serve_everything(settings: Settings, *, with_ui: bool) -> None:
         server_header=False,
     )
     server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    for failure in failures:
-        raise failure
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        if failures:
+            raise failures[0] from None
+        raise
     if not server.started:
         sys.exit(3)
 
