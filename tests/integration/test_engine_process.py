@@ -252,11 +252,17 @@ def test_a_folder_without_chat_template_gets_the_llama2_one(
     )
 
 
-def test_only_the_cpu_build_runs_eagerly_and_the_operator_has_the_last_word() -> None:
+@pytest.mark.parametrize("flag", ["--enforce-eager", "--no-enable-chunked-prefill"])
+def test_only_the_cpu_build_runs_eagerly_and_reads_prompts_whole(flag: str) -> None:
+    command = EngineCommand("folder", "name")
+
+    assert flag in command.arguments(Build.CPU, "127.0.0.1", 1)
+    assert flag not in command.arguments(Build.GPU, "127.0.0.1", 1)
+
+
+def test_the_operator_has_the_last_word() -> None:
     command = EngineCommand("folder", "name", vllm_args=("--max-num-seqs", "8"))
 
-    assert "--enforce-eager" in command.arguments(Build.CPU, "127.0.0.1", 1)
-    assert "--enforce-eager" not in command.arguments(Build.GPU, "127.0.0.1", 1)
     assert command.arguments(Build.GPU, "127.0.0.1", 1)[-2:] == ["--max-num-seqs", "8"]
 
 
