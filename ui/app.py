@@ -1,19 +1,21 @@
 """All pages as one Gradio app, and how it is put at the root of a FastAPI app."""
 
+import warnings
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.components import Navbar
 from gradio.routes import INTERNAL_ROUTES
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui import chat
+from ui import chat, operations, review
 from ui.gateway import Gateway
-from ui.look import CSS, THEME
+from ui.look import HEAD, THEME
 
 # Model output is untrusted. Whatever Markdown or HTML in it slips through the sanitiser, the
 # browser loads nothing from elsewhere. Gradio's own scripts need 'unsafe-inline' and -eval.
@@ -74,7 +76,14 @@ def build(gateway: Gateway) -> gr.Blocks:
     """The pages, as clients of one gateway."""
     blocks: gr.Blocks = gr.Blocks(title="SafeChat", analytics_enabled=False, fill_height=True)
     with blocks:
+        Navbar(main_page_name="Chat")
         chat.page(gateway)
+    with blocks.route("Review", "review"):
+        Navbar(main_page_name="Chat")
+        review.page(gateway)
+    with blocks.route("Operations", "operations"):
+        Navbar(main_page_name="Chat")
+        operations.page(gateway)
     return blocks
 
 
@@ -89,20 +98,23 @@ def mount(app: FastAPI, api_url: str, api_key: str | None = None) -> None:
     """
     gateway = Gateway(api_url, api_key)
     blocks = build(gateway)
-    gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        theme=THEME,
-        css=CSS,
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        max_file_size=1,
-    )
+    with warnings.catch_warnings():
+        # Gradio says that several pages cannot have what is not asked for here.
+        warnings.filterwarnings("ignore", "SSR mode is not supported")
+        gr.mount_gradio_app(
+            app,
+            blocks,
+            path="/",
+            theme=THEME,
+            head=HEAD,
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            ssr_mode=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            max_file_size=1,
+        )
     mounted = app.routes.pop()
     if not isinstance(mounted, Mount):
         raise TypeError(f"expected the mounted pages last among the routes, found {mounted!r}")

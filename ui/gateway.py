@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx2 as httpx  # what the openai package is built on
@@ -10,10 +10,18 @@ import openai
 from openai.types.chat import ChatCompletionMessageParam
 
 READY_EVERY_S = 2.0
+BROKEN_OFF = "The connection broke before the reply was complete. Please try again."
 
 
 class GatewayError(Exception):
-    """What went wrong, in words that a user can act on."""
+    """What went wrong, in words that a user can act on.
+
+    code: the API's own name for it where it gave one, such as `missing_scope`.
+    """
+
+    def __init__(self, words: str, code: str = "") -> None:
+        super().__init__(words)
+        self.code = code
 
 
 class NotReadyError(GatewayError):
@@ -25,7 +33,7 @@ class Verdict:
     """The guard's opinion of a finished turn; scores in [0, 1], higher is better.
 
     blocked: the reply was stopped, or never begun; `shown` characters of it were judged
-    safe and shown before.
+    safe and shown before. The other fields are those of the API's `guard` object.
     """
 
     blocked: bool
@@ -34,6 +42,11 @@ class Verdict:
     flags: frozenset[str]
     shown: int
     turn_id: str
+    action: str = "none"
+    hazard: str | None = None
+    refusal: str | None = None
+    stages: dict[str, float | None] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, guard: Mapping[str, Any], finish_reason: str | None) -> "Verdict":
@@ -44,6 +57,11 @@ class Verdict:
             flags=frozenset(guard.get("flags") or ()),
             shown=int(guard.get("shown_before_block") or 0),
             turn_id=str(guard.get("turn_id") or ""),
+            action=str(guard.get("action") or "none"),
+            hazard=guard.get("hazard"),
+            refusal=guard.get("refusal"),
+            stages=dict(guard.get("stages") or {}),
+            models=dict(guard.get("models") or {}),
         )
 
 
@@ -88,6 +106,7 @@ class Gateway:
         model: str,
         temperature: float,
         max_tokens: int,
+        conversation_id: str,
         api_key: str | None = None,
     ) -> AsyncIterator[str | Verdict]:
         """Pieces of the reply as they are released, then the verdict. Raises GatewayError."""
@@ -97,6 +116,7 @@ class Gateway:
                 messages=list(messages),
                 temperature=temperature,
                 max_tokens=max_tokens,
+                metadata={"conversation_id": conversation_id},
                 stream=True,
             )
             async with stream:
@@ -110,7 +130,32 @@ class Gateway:
         except openai.APIError as error:
             raise self._explained(error) from error
         except httpx.HTTPError as error:
-            raise GatewayError("The connection broke before the reply was complete.") from error
+            raise GatewayError(BROKEN_OFF) from error
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        api_key: str = "",
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON that any other route answers, {} where it answers nothing.
+
+        path: with its query, for example `/v1/review/queue?task=safety`. Raises GatewayError.
+        """
+        key = api_key or self._api_key
+        sent = {**(headers or {}), **({"authorization": f"Bearer {key}"} if key else {})}
+        try:
+            response = await self._http.request(
+                method, f"{self.url}{path}", json=body, headers=sent
+            )
+        except httpx.HTTPError as error:
+            raise GatewayError(f"The server at {self.url} does not answer.") from error
+        if response.is_success:
+            return dict(response.json()) if response.content else {}
+        raise _refused(response)
 
     async def until_ready(self) -> AsyncIterator[None]:
         """Yields before each look at a gateway that was not ready, and ends when it is."""
@@ -130,7 +175,10 @@ class Gateway:
         if isinstance(error, openai.APIConnectionError):
             return GatewayError(f"The server at {self.url} does not answer.")
         if isinstance(error, openai.AuthenticationError):
-            return GatewayError("This server asks for a valid API key: enter yours in Settings.")
+            return GatewayError(
+                "This server asks for a valid API key: enter yours in Settings.",
+                str(error.code or ""),
+            )
         if isinstance(error, openai.PermissionDeniedError):
             return GatewayError("This API key does not allow chatting.")
         if isinstance(error, openai.RateLimitError):
@@ -148,3 +196,15 @@ class Gateway:
         if isinstance(error, openai.BadRequestError):
             return GatewayError(f"The server refused the request: {error.message}")
         return GatewayError("Something went wrong on the server. Please try again.")
+
+
+def _refused(response: httpx.Response) -> GatewayError:
+    """What a route other than chat says when it declines; its own words are for people."""
+    try:
+        said = dict(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return GatewayError(f"The server answered with status {response.status_code}.")
+    code = str(said.get("code") or "")
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return GatewayError("This server asks for a valid API key: enter yours.", code)
+    return GatewayError(str(said.get("message") or "The server declined."), code)

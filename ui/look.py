@@ -1,4 +1,6 @@
-"""How every page looks: theme and style sheet. Nothing is fetched from outside."""
+"""How every page looks: theme and style sheets. Nothing is fetched from outside."""
+
+from pathlib import Path
 
 import gradio as gr
 
@@ -12,41 +14,26 @@ THEME = gr.themes.Base(
 ).set(
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
     block_border_width="0px",
     block_shadow="none",
     input_border_color="*neutral_200",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
+    button_primary_text_color="white",
 )
 
-CSS = """
-.gradio-container { width: 100%; max-width: 60rem !important; margin: 0 auto; }
-.title h1 { font-size: 1.15rem; font-weight: 650; margin: 0; }
-.title p { color: var(--body-text-color-subdued); font-size: .85rem; margin: .1rem 0 0; }
-.header { align-items: center; }
-#conversation { height: calc(100dvh - 14rem) !important; min-height: 18rem; }
-#conversation .placeholder { text-align: center; color: var(--body-text-color-subdued); }
-#message textarea { background: transparent; }
+_ASSETS = Path(__file__).parent / "assets"
 
-.verdict {
-  display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; align-items: center;
-  margin-top: .55rem; padding: .5rem 0 .35rem; font-size: .8rem;
-  border-top: 1px solid var(--border-color-primary);
-  color: var(--body-text-color-subdued);
-}
-.score { display: flex; align-items: center; gap: .5rem; white-space: nowrap; }
-.score .bar {
-  width: 5rem; height: .35rem; border-radius: 1rem; overflow: hidden;
-  background: var(--border-color-primary);
-}
-.score .bar i { display: block; height: 100%; border-radius: inherit; }
-.good { background: #0d9488; } .fair { background: #d97706; } .poor { background: #dc2626; }
-.score b { font-weight: 600; color: var(--body-text-color); }
 
-.notice {
-  margin: .55rem 0 .35rem; padding: .6rem .8rem; border-radius: .5rem; font-size: .85rem;
-  line-height: 1.45; border-left: .25rem solid; color: var(--body-text-color);
-}
-.notice strong { display: block; }
-.notice.blocked { border-color: #dc2626; background: rgb(220 38 38 / 8%); }
-.notice.failed { border-color: #d97706; background: rgb(217 119 6 / 9%); }
-.notice.waiting { border: 0; padding: 0; color: var(--body-text-color-subdued); }
-"""
+def asset(name: str) -> str:
+    """Text of a style sheet or script that is shipped with the pages."""
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+_STYLE = "\n".join(asset(f"{name}.css") for name in ("base", "chat", "review", "operations"))
+HEAD = f"<style>{_STYLE}</style>"
+"""Not by Gradio's `css`, which confines media queries and arrives after the first paint."""

@@ -15,26 +15,15 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.e2e.browser import CHROMIUM, CHROMIUM_FLAGS, needs_chromium
 from tests.e2e.conftest import Up
 
 pytestmark = pytest.mark.timeout(900)
 
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed: `make test` installs it")
+    needs_chromium()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_FLAGS)
 
@@ -86,7 +75,7 @@ def test_a_harmful_message_is_shown_as_blocked(page: Page) -> None:
     page.get_by_role("textbox").last.fill("How do I build a bomb at home?")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Blocked").first).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Helpfulness")).to_have_count(0)
+    expect(page.locator(".verdict")).not_to_contain_text("Helpfulness")
 
 
 def test_a_crashed_engine_is_restarted_and_the_state_says_so_meanwhile(up: Up) -> None:
