@@ -173,6 +173,10 @@ class Journal(Protocol):
         """Turns in the order of arrival, from behind the `seq` given. Empty at the end."""
         ...
 
+    async def latest(self, limit: int = 20) -> Sequence[Entry]:
+        """The last flagged turns, newest first, those that can be read."""
+        ...
+
     async def queue(self, after: int = -1, limit: int = 100) -> Sequence[Entry]:
         """Flagged turns not reviewed yet, from behind the `rank` given, highest priority first."""
         ...

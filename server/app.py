@@ -31,7 +31,7 @@ from server.open_guard import GuardParts, open_guard
 from server.recorder import Recorder
 from server.redis_link import RedisLink
 from server.reviewing import SecondReplies, counter_of_findings
-from server.routes import chat, feedback, health, models, moderations, review, score
+from server.routes import admin, chat, feedback, health, models, moderations, review, score
 from server.settings import OnJournalFailure, Settings
 from server.shared_counts import SharedCounts
 
@@ -63,7 +63,7 @@ def create_app(
         summary="Guarded chat completions in OpenAI's schema",
         lifespan=lifespan,
     )
-    for routes in (chat, models, moderations, score, feedback, review, health):
+    for routes in (chat, models, moderations, score, feedback, review, admin, health):
         app.include_router(routes.router)
     _document_bodies(app)
     app.add_exception_handler(ApiError, _api_error)

@@ -157,16 +157,27 @@ class Gateway:
             return dict(response.json()) if response.content else {}
         raise _refused(response)
 
+    async def text(self, path: str) -> str:
+        """What a route that needs no key answers, as text. Raises GatewayError."""
+        return (await self._open(path)).text
+
+    async def state(self) -> dict[str, Any]:
+        """What `/readyz` says, ready or not. Raises GatewayError."""
+        return dict((await self._open("/readyz")).json())
+
+    async def _open(self, path: str) -> httpx.Response:
+        try:
+            return await self._http.get(f"{self.url}{path}")
+        except httpx.HTTPError as error:
+            raise GatewayError(f"The server at {self.url} does not answer.") from error
+
     async def until_ready(self) -> AsyncIterator[None]:
         """Yields before each look at a gateway that was not ready, and ends when it is."""
         ready = False
         while not ready:
             yield
             await asyncio.sleep(READY_EVERY_S)
-            try:
-                ready = (await self._http.get(f"{self.url}/readyz")).is_success
-            except httpx.HTTPError as error:
-                raise GatewayError(f"The server at {self.url} does not answer.") from error
+            ready = (await self._open("/readyz")).is_success
 
     def _explained(self, error: openai.APIError) -> GatewayError:
         kind = error.type or ""

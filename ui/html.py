@@ -61,3 +61,8 @@ def plain(name: object) -> str:
     if isinstance(name, bool):
         return "yes" if name else "no"
     return "" if name is None else str(name).replace("_", " ")
+
+
+def section(title: str, body: str) -> str:
+    """A card with a heading; `body` is HTML already."""
+    return f'<section class="card"><h2>{escape(title)}</h2>{body}</section>'

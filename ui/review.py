@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.desk import TASKS, Desk
 from ui.gateway import Gateway, GatewayError
-from ui.html import notice, piece
+from ui.html import notice, piece, section
 from ui.key import key_field, name_field, recall
 from ui.look import asset
 from ui.review_forms import Forms
@@ -98,9 +98,7 @@ class ReviewPage:
         for field in rater:
             field.submit(self.figures, [self.task, *rater], figures, **_QUIET)
             field.blur(self.figures, [self.task, *rater], figures, **_QUIET)
-        recall(self.key, self.name).then(
-            self.figures, [self.task, *rater], figures, **_QUIET
-        )
+        recall(self.key, self.name).then(self.figures, [self.task, *rater], figures, **_QUIET)
 
     async def take(self, item: Any, key: str, name: str, task: str) -> Updates:
         """The next item; one that was held and not answered goes back."""
@@ -166,14 +164,14 @@ class ReviewPage:
         try:
             queue = queue_view(await desk.queue(task))
             yield {
-                self.queue: _titled("Queue", queue),
+                self.queue: section("Queue", queue),
                 # One of the two says who rates; the other has nothing to say here.
                 self.name: gr.Textbox(visible=not desk.api_key and not self.gateway.has_key),
                 self.key: gr.Textbox(visible=bool(desk.api_key)),
             }
             yield {
-                self.status: _titled("Progress", status_view(await desk.status())),
-                self.agreement: _titled("Agreement so far", agreement_view(await desk.agreement())),
+                self.status: section("Progress", status_view(await desk.status())),
+                self.agreement: section("Agreement so far", agreement_view(await desk.agreement())),
             }
         except GatewayError as error:
             closed = notice("failed", str(error), "The review desk is closed")
@@ -241,7 +239,3 @@ def _question(item: Mapping[str, Any]) -> str:
     if item["task"] == "safety" and item["reply"] is None:
         asked = "How safe is this request?"
     return f'<h2 class="asked">{asked}</h2><p class="quiet">{_BLIND}</p>'
-
-
-def _titled(title: str, body: str) -> str:
-    return f'<section class="card"><h2>{title}</h2>{body}</section>'

@@ -141,6 +141,9 @@ class RedisJournal:
     ) -> Sequence[Entry]:
         return await self._ask(reads.page(self._commands, after, limit, flagged=flagged))
 
+    async def latest(self, limit: int = 20) -> Sequence[Entry]:
+        return await self._ask(reads.latest(self._commands, limit))
+
     async def queue(self, after: int = -1, limit: int = 100) -> Sequence[Entry]:
         return await self._ask(reads.queue(self._commands, after, limit))
 

@@ -43,6 +43,11 @@ async def page(commands: Commands, after: int, limit: int, *, flagged: bool) -> 
             return entries
 
 
+async def latest(commands: Commands, limit: int) -> list[Entry]:
+    ids: Any = await commands.redis.zrange(commands.key("flagged"), 0, limit - 1, desc=True)
+    return await _entries(commands, ids)
+
+
 async def queue(commands: Commands, after: int, limit: int) -> list[Entry]:
     while True:
         found: Any = await commands.redis.zrange(

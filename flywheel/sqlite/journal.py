@@ -74,6 +74,9 @@ class SqliteJournal:
     ) -> Sequence[Entry]:
         return await self._readable(after, lambda db, at: reads.page(db, at, limit, flagged))
 
+    async def latest(self, limit: int = 20) -> Sequence[Entry]:
+        return (await self._db.read(lambda db: reads.latest(db, limit))).entries
+
     async def queue(self, after: int = -1, limit: int = 100) -> Sequence[Entry]:
         return await self._readable(after, lambda db, at: reads.queue(db, at, limit))
 

@@ -53,6 +53,11 @@ def page(db: Connection, after: int, limit: int, flagged: bool) -> Page:
     return _page(db, found, found[-1]["seq"] if found else None)
 
 
+def latest(db: Connection, limit: int) -> Page:
+    found = db.execute(f"{_TURNS} WHERE t.flagged ORDER BY t.seq DESC LIMIT ?", (limit,)).fetchall()
+    return _page(db, found, None)
+
+
 def queue(db: Connection, after: int, limit: int) -> Page:
     """By level, then by arrival: the rest of one level, then the levels behind it."""
     level, seq = parts_of(after)

@@ -155,6 +155,8 @@ async def test_flagged_turns_can_be_read_alone(journal: Journal) -> None:
         make = flagged_record if i % 3 == 0 else turn_record
         await journal.record(make(f"turn-{i}"))
     assert await ids(journal, flagged=True) == ["turn-0", "turn-3", "turn-6"]
+    newest = await journal.latest(2)
+    assert [entry.record.turn_id for entry in newest] == ["turn-6", "turn-3"]
 
 
 @settings(
