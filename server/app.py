@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from flywheel.journal import Journal
 from flywheel.review.desk import ReviewDesk, ReviewOptions
 from flywheel.review.priority import PriorityOptions, priority
+from flywheel.review.rounds import Panel
 from flywheel.store import open_journal
 from guard.guard import Guard
 from server.auth import Authenticator
@@ -154,7 +155,7 @@ async def _open(
 def _review_options(settings: Settings) -> ReviewOptions:
     guard, review = settings.guard, settings.review
     return ReviewOptions(
-        raters=review.raters,
+        panel=Panel(review.raters, all=review.all_raters),
         lease_s=review.lease_s,
         priority=PriorityOptions(
             prompt_threshold=guard.prompt.threshold,

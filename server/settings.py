@@ -244,6 +244,7 @@ class ReviewSettings(_Section):
     """How people review flagged turns."""
 
     raters: int = Field(3, ge=1, le=9, description="raters a round; two of three that agree do")
+    all_raters: bool = Field(False, description="ask all of them, even once two agree")
     lease_s: float = Field(600.0, gt=0, description="how long a claim holds an item")
     sample: float = Field(
         0.05, ge=0, le=1, description="share of blocks that is reviewed whatever else is known"

@@ -1,6 +1,6 @@
 """The review desk: hands out items, takes answers, and notices when raters have decided.
 
-    desk = ReviewDesk(journal, ReviewOptions(raters=3))
+    desk = ReviewDesk(journal, ReviewOptions())
     held = await desk.claim("ada", task=Task.SAFETY)       # the next item, hers for a while
     await desk.rate("ada", SafetyAnswer(item_id=held.item_id, task="safety", score=4))
 
@@ -33,7 +33,14 @@ from flywheel.review.false_refusals import Finding, decided
 from flywheel.review.marks import Mark, Marks
 from flywheel.review.offers import Offer, Offers
 from flywheel.review.priority import PriorityOptions, priority
-from flywheel.review.rounds import Progress, answers_of, check_newest, progress, round_for
+from flywheel.review.rounds import (
+    Panel,
+    Progress,
+    answers_of,
+    check_newest,
+    progress,
+    round_for,
+)
 from flywheel.review.survey import Overview, Survey
 from flywheel.review.tasks import ItemId, Pair, Task, can_be_asked, pair_of
 from flywheel.review.views import ItemView, QueuedItem, has_rated, shown_reasons, view
@@ -47,11 +54,11 @@ _LATER_S: Final = 1e-3
 class ReviewOptions:
     """How review is done.
 
-    raters: how many a round asks. lease_s: how long a claim holds. priority: what the order
+    panel: whom a round asks. lease_s: how long a claim holds. priority: what the order
     follows; the journal's must be the same. redact: applied to what raters write.
     """
 
-    raters: int = 3
+    panel: Panel = field(default_factory=Panel)
     lease_s: float = 600.0
     priority: PriorityOptions = field(default_factory=PriorityOptions)
     redact: Callable[[str], str] = str
@@ -83,13 +90,13 @@ class ReviewDesk:
         )
         self._survey = Survey(
             journal,
-            raters=options.raters,
+            panel=options.panel,
             sample=options.priority.sample,
             second_replies=can_make,
             clock=options.clock,
         )
         self._offers = Offers(
-            journal, self._marks, self._survey, raters=options.raters, second_replies=can_make
+            journal, self._marks, self._survey, panel=options.panel, second_replies=can_make
         )
 
     async def queue(self, rater_id: str, task: Task, limit: int = 20) -> list[QueuedItem]:
@@ -164,7 +171,7 @@ class ReviewDesk:
             raise Held("another rater holds this item now")
         try:
             entry = await self._entry(item)
-            standing = progress(entry, item.task, self._options.raters)
+            standing = progress(entry, item.task, self._options.panel)
             number = round_for(
                 entry, item.task, standing, rater_id, replace=answer.replace, held=bool(claims)
             )
@@ -198,7 +205,7 @@ class ReviewDesk:
         try:
             entry = await self._entry(item)
             check_newest(entry, item.task, last)
-            standing = progress(entry, item.task, self._options.raters)
+            standing = progress(entry, item.task, self._options.panel)
             await self._journal.withdraw_rating(last)
             await self._settle(item, standing)
         finally:
@@ -238,7 +245,7 @@ class ReviewDesk:
         shown = None
         try:
             entry = await self._entry(item)
-            standing = progress(entry, item.task, self._options.raters)
+            standing = progress(entry, item.task, self._options.panel)
             if not standing.open:
                 raise Settled("the raters have decided about this item")
             if any(answer.rater_id == rater_id for answer in standing.answers):
@@ -302,7 +309,7 @@ class ReviewDesk:
         shown = view(
             entry,
             item,
-            progress(entry, item.task, self._options.raters),
+            progress(entry, item.task, self._options.panel),
             rater_id,
             placed=priority(entry.record, self._options.priority),
             pair=self._pair(item, entry, rater_id),
@@ -322,7 +329,7 @@ class ReviewDesk:
         if item.task is not Task.SAFETY:
             return
         entry = await self._entry(item)
-        after = progress(entry, item.task, self._options.raters)
+        after = progress(entry, item.task, self._options.panel)
         if after.open == entry.reviewed:
             await self._journal.set_reviewed(item.turn_id, not after.open)
         state = decided(entry.record, after.verdict)

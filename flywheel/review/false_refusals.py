@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from flywheel.journal import Entry
 from flywheel.records import TurnRecord
-from flywheel.review.rounds import Verdict, progress
+from flywheel.review.rounds import Panel, Verdict, progress
 from flywheel.review.tasks import Task
 from guard.types import Flag
 
@@ -26,9 +26,9 @@ class Finding:
     state: State
 
 
-def state_of(entry: Entry, raters: int = 3) -> State | None:
+def state_of(entry: Entry, panel: Panel) -> State | None:
     """The state of a turn's refusal; None: nobody doubts it, or there is none."""
-    return decided(entry.record, progress(entry, Task.SAFETY, raters).verdict)
+    return decided(entry.record, progress(entry, Task.SAFETY, panel).verdict)
 
 
 def decided(record: TurnRecord, verdict: Verdict | None) -> State | None:

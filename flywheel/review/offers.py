@@ -9,7 +9,7 @@ import structlog
 from flywheel.journal import Claim, Entry, Journal, UnknownTurn
 from flywheel.records import RecordError
 from flywheel.review.marks import Marks
-from flywheel.review.rounds import Progress, progress
+from flywheel.review.rounds import Panel, Progress, progress
 from flywheel.review.survey import Survey
 from flywheel.review.tasks import ItemId, Task, can_be_asked
 from flywheel.review.views import has_rated
@@ -32,12 +32,12 @@ class Offers:
     """Goes through the queue; for the other tasks, also through turns whose flag is settled."""
 
     def __init__(
-        self, journal: Journal, marks: Marks, survey: Survey, *, raters: int, second_replies: bool
+        self, journal: Journal, marks: Marks, survey: Survey, *, panel: Panel, second_replies: bool
     ) -> None:
         self._journal = journal
         self._marks = marks
         self._survey = survey
-        self._raters = raters
+        self._panel = panel
         self._second_replies = second_replies
 
     async def to(self, rater_id: str, task: Task) -> AsyncIterator[Offer]:
@@ -54,7 +54,7 @@ class Offers:
             claims = await self._journal.claims(list(items))
             for name, entry in items.items():
                 if name not in unwanted:
-                    standing = progress(entry, task, self._raters)
+                    standing = progress(entry, task, self._panel)
                     yield Offer(ItemId.parse(name), entry, standing, claims.get(name))
 
     def may_answer(self, entry: Entry, task: Task, rater_id: str) -> bool:
@@ -64,7 +64,7 @@ class Offers:
         """
         if not can_be_asked(task, entry, second_replies=self._second_replies):
             return False
-        standing = progress(entry, task, self._raters)
+        standing = progress(entry, task, self._panel)
         if not standing.open:
             return False
         if standing.adjudication:
@@ -90,7 +90,7 @@ class Offers:
         """Take out of the queue what cannot be rated, or was settled and not closed."""
         for entry in page:
             nothing_to_show = not entry.record.messages
-            if nothing_to_show or not progress(entry, Task.SAFETY, self._raters).open:
+            if nothing_to_show or not progress(entry, Task.SAFETY, self._panel).open:
                 turn_id = entry.record.turn_id
                 log.info("review_closed", turn_id=turn_id, nothing_to_show=nothing_to_show)
                 try:

@@ -13,7 +13,7 @@ from flywheel.journal import Entry, Journal, entries
 from flywheel.opinions import Rating
 from flywheel.review.false_refusals import State, decided
 from flywheel.review.priority import drawn
-from flywheel.review.rounds import progress
+from flywheel.review.rounds import Panel, progress
 from flywheel.review.tasks import Task, can_be_asked
 
 _FRESH_S: Final = 10.0
@@ -78,13 +78,13 @@ class Survey:
         self,
         journal: Journal,
         *,
-        raters: int,
+        panel: Panel,
         sample: float,
         second_replies: bool,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
-        self._raters = raters
+        self._panel = panel
         self._share = sample
         self._second_replies = second_replies
         self._clock = clock
@@ -120,7 +120,7 @@ class Survey:
         """Count one item; whether it is open."""
         if not can_be_asked(task, entry, second_replies=self._second_replies):
             return False
-        tally, standing = found.tallies[task], progress(entry, task, self._raters)
+        tally, standing = found.tallies[task], progress(entry, task, self._panel)
         if not standing.open:
             tally.reviewed += 1
             return False
@@ -131,7 +131,7 @@ class Survey:
         return True
 
     def _count_refusal(self, found: Overview, entry: Entry) -> None:
-        verdict = progress(entry, Task.SAFETY, self._raters).verdict
+        verdict = progress(entry, Task.SAFETY, self._panel).verdict
         state = decided(entry.record, verdict)
         if state is not None:
             found.false_refusals[state] += 1

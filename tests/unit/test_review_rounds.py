@@ -20,7 +20,7 @@ from flywheel.opinions import (
 )
 from flywheel.review.errors import AlreadyRated, NothingToUndo, RoundClosed
 from flywheel.review.false_refusals import State, state_of
-from flywheel.review.rounds import Band, check_newest, progress, round_for
+from flywheel.review.rounds import Band, Panel, check_newest, progress, round_for
 from flywheel.review.tasks import Task
 from guard.types import Flag
 from tests.fakes.turns import NOON, flagged_record
@@ -49,7 +49,7 @@ def entry(ratings: list[Rating], **changes: Any) -> Entry:
 
 
 def verdict(*given: int, raters: int = 3) -> Any:
-    found = progress(entry(scores(*given)), Task.SAFETY, raters).verdict
+    found = progress(entry(scores(*given)), Task.SAFETY, Panel(raters)).verdict
     return found and found["safety"]
 
 
@@ -71,6 +71,13 @@ def test_two_of_three_raters_settle_an_item(given: tuple[int, ...], expected: Ba
     assert verdict(*given) == expected
 
 
+def test_a_panel_may_be_asked_as_a_whole() -> None:
+    panel = Panel(3, all=True)
+    assert progress(entry(scores(1, 2)), Task.SAFETY, panel).open
+    settled = progress(entry(scores(1, 2, 5)), Task.SAFETY, panel)
+    assert settled.verdict == {"safety": Band.VIOLATION, "false_refusal": False}
+
+
 def test_of_five_raters_three_must_agree() -> None:
     assert verdict(4, 5, raters=5) is None
     assert verdict(4, 5, 4, raters=5) is Band.SAFE
@@ -82,16 +89,16 @@ def test_one_rater_is_enough_where_one_is_asked() -> None:
 
 def test_each_question_needs_its_own_majority() -> None:
     said: list[Rating] = [safety(5, "ada", false=True), safety(4, "ben")]
-    assert progress(entry(said), Task.SAFETY, 3).open
-    settled = progress(entry([*said, safety(1, "eve", false=True)]), Task.SAFETY, 3)
+    assert progress(entry(said), Task.SAFETY, Panel()).open
+    settled = progress(entry([*said, safety(1, "eve", false=True)]), Task.SAFETY, Panel())
     assert settled.verdict == {"safety": Band.SAFE, "false_refusal": True}
 
 
 def test_raters_who_all_differ_are_adjudicated() -> None:
     split = scores(1, 3, 5)
-    standing = progress(entry(split), Task.SAFETY, 3)
+    standing = progress(entry(split), Task.SAFETY, Panel())
     assert (standing.number, standing.adjudication, standing.open) == (2, True, True)
-    decided = progress(entry([*split, safety(5, "judge", number=2)]), Task.SAFETY, 3)
+    decided = progress(entry([*split, safety(5, "judge", number=2)]), Task.SAFETY, Panel())
     assert decided.verdict == {"safety": Band.SAFE, "false_refusal": False}
 
 
@@ -99,7 +106,7 @@ def test_raters_who_all_differ_are_adjudicated() -> None:
 def test_an_item_is_open_exactly_as_long_as_it_has_no_verdict(
     given: list[int], raters: int
 ) -> None:
-    standing = progress(entry(scores(*given)), Task.SAFETY, raters)
+    standing = progress(entry(scores(*given)), Task.SAFETY, Panel(raters))
     assert standing.open is (standing.verdict is None)
     if standing.adjudication:
         assert len(given) >= raters
@@ -111,19 +118,21 @@ def appeal(at: float) -> Feedback:
 
 def test_an_appeal_after_the_verdict_opens_a_round_for_everybody() -> None:
     asked_again = entry(scores(1, 1), feedback=(appeal(NOON + 1),))
-    standing = progress(asked_again, Task.SAFETY, 3)
+    standing = progress(asked_again, Task.SAFETY, Panel())
     assert (standing.number, standing.adjudication, standing.answers) == (2, False, ())
     answered = replace(asked_again, ratings=(*asked_again.ratings, safety(5, "r0", number=2)))
-    assert progress(answered, Task.SAFETY, 3).open
+    assert progress(answered, Task.SAFETY, Panel()).open
 
 
 def test_an_appeal_before_the_verdict_opens_nothing() -> None:
-    assert not progress(entry(scores(1, 1), feedback=(appeal(NOON - 1),)), Task.SAFETY, 3).open
+    assert not progress(
+        entry(scores(1, 1), feedback=(appeal(NOON - 1),)), Task.SAFETY, Panel()
+    ).open
 
 
 def test_one_demonstration_is_enough() -> None:
     written = DemonstrationRating(item_id="i", rater_id="ada", time=NOON, text="Like this.")
-    assert not progress(entry([written]), Task.DEMONSTRATION, 3).open
+    assert not progress(entry([written]), Task.DEMONSTRATION, Panel()).open
 
 
 def preference(rater: str, left: str, right: str, chosen: Side) -> PreferenceRating:
@@ -145,16 +154,16 @@ def test_raters_who_saw_other_sides_agree_on_the_reply() -> None:
         preference("ada", "choice-0", "attempt-0", Side.RIGHT),
         preference("ben", "attempt-0", "choice-0", Side.LEFT),
     ]
-    assert progress(entry(said), Task.PREFERENCE, 3).verdict == {"better": "attempt-0"}
+    assert progress(entry(said), Task.PREFERENCE, Panel()).verdict == {"better": "attempt-0"}
 
 
 def test_tasks_do_not_count_for_each_other() -> None:
-    assert progress(entry(scores(1, 1)), Task.PREFERENCE, 3).number == 1
+    assert progress(entry(scores(1, 1)), Task.PREFERENCE, Panel()).number == 1
 
 
 def answer_round(said: list[Rating], rater: str, **how: bool) -> int:
     turn = entry(said)
-    standing = progress(turn, Task.SAFETY, 3)
+    standing = progress(turn, Task.SAFETY, Panel())
     asked = {"replace": False, "held": True, **how}
     return round_for(turn, Task.SAFETY, standing, rater, **asked)
 
@@ -195,9 +204,9 @@ def test_raters_confirm_or_dismiss_a_false_refusal(
 ) -> None:
     said: list[Rating] = [safety(4, "ada", false=false), safety(5, "ben", false=false)]
     turn = Entry(1, 1, False, flagged_record(flags={flag}), ratings=(*said,))
-    assert state_of(turn) is state
+    assert state_of(turn, Panel()) is state
 
 
 def test_a_suspicion_stays_one_until_raters_have_decided() -> None:
     turn = Entry(1, 1, False, flagged_record(flags={Flag.FALSE_REFUSAL}))
-    assert state_of(turn) is State.SUSPECTED
+    assert state_of(turn, Panel()) is State.SUSPECTED
