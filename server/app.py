@@ -35,6 +35,7 @@ from server.reviewing import SecondReplies, counter_of_findings
 from server.routes import admin, chat, feedback, health, models, moderations, review, score
 from server.settings import OnJournalFailure, Settings
 from server.shared_counts import SharedCounts
+from server.tracing import Tracing, open_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -45,17 +46,18 @@ def create_app(
     engine: Engine | None = None,
     guard: Guard | None = None,
     journal: Journal | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The gateway as an ASGI application.
 
-    engine, guard, journal: take the place of what `settings` describe; whoever passes them
+    engine, guard, journal, tracing: take the place of what `settings` describe; whoever passes them
     owns them. Opening raises GuardBroken when a reward model fails its self-test.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.gateway = await _open(settings, engine, guard, journal, stack)
+            app.state.gateway = await _open(settings, engine, guard, journal, tracing, stack)
             yield
 
     app = FastAPI(
@@ -90,9 +92,12 @@ async def _open(
     engine: Engine | None,
     guard: Guard | None,
     journal: Journal | None,
+    tracing: Tracing | None,
     stack: AsyncExitStack,
 ) -> Gateway:
     metrics = Metrics()
+    if tracing is None:
+        tracing = await open_tracing(settings.tracing, stack)
     reviewing = _review_options(settings)
     required = settings.journal.on_failure is OnJournalFailure.REFUSE
     if journal is None and settings.journal.enabled:
@@ -116,7 +121,9 @@ async def _open(
         if url is None:
             local = await stack.enter_async_context(LocalEngine(settings.engine, metrics))
             url = local.url
-        engine = await stack.enter_async_context(VllmEngine(url, settings.engine))
+        engine = await stack.enter_async_context(
+            VllmEngine(url, settings.engine, trace=tracing.outgoing)
+        )
     monitor = EngineMonitor(engine, changed=metrics.engine_up.set)
     await stack.enter_async_context(monitor)
     recorder = Recorder(
@@ -125,6 +132,7 @@ async def _open(
         tuple(guard.models.values()),
         metrics,
         required=required,
+        span=tracing.record,
     )
     limits, instructions = await _open_shared(settings, metrics, stack)
     reviews = None
@@ -136,7 +144,7 @@ async def _open(
         reviews = ReviewDesk(journal, reviewing, second_reply=second, found=found)
     return Gateway(
         settings=settings,
-        engine=engine,
+        engine=tracing.engine(engine),
         monitor=monitor,
         guard=guard,
         circuits=lambda: parts.circuits,
@@ -144,6 +152,8 @@ async def _open(
         limits=limits,
         instructions=instructions,
         metrics=metrics,
+        observer=tracing.observer(metrics),
+        tracing=tracing,
         ledger=Ledger(metrics),
         recorder=recorder,
         journal=journal,

@@ -5,7 +5,7 @@ here: a 4xx passes on with vLLM's reason, anything else is masked and logged.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -123,11 +123,21 @@ class VllmStream:
 
 
 class VllmEngine:
-    """vLLM's server at one base URL. Open and close it as an async context manager."""
+    """vLLM's server at one base URL. Open and close it as an async context manager.
 
-    def __init__(self, url: str, settings: EngineSettings) -> None:
+    trace: headers that carry the trace of the request at hand.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: EngineSettings,
+        *,
+        trace: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self.url = url
         self._settings = settings
+        self._trace = trace
         headers = {}
         if settings.api_key is not None:
             headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
@@ -179,8 +189,8 @@ class VllmEngine:
         return int((await self._json("POST", "/tokenize", rendered))["count"])
 
     async def open(self, body: Json) -> VllmStream:
-        session = {SESSION_HEADER: session_of(body)}
-        response = await self._request("POST", "/v1/chat/completions", body, session)
+        headers = {SESSION_HEADER: session_of(body), **self._trace()}
+        response = await self._request("POST", "/v1/chat/completions", body, headers)
         return VllmStream(response, self._settings)
 
     async def _json(

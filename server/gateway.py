@@ -10,6 +10,7 @@ from flywheel.journal import Journal
 from flywheel.review.desk import ReviewDesk
 from guard.guard import Guard
 from guard.reward.breaker import State
+from server.attempt import Observer
 from server.auth import Authenticator
 from server.engine import Engine
 from server.instructions import Instructions
@@ -19,6 +20,7 @@ from server.metrics import Metrics
 from server.monitor import EngineMonitor
 from server.recorder import Recorder
 from server.settings import Settings
+from server.tracing import Tracing
 
 
 class Progress(Protocol):
@@ -40,6 +42,8 @@ class Gateway:
     limits: Limits
     instructions: Instructions
     metrics: Metrics
+    observer: Observer
+    tracing: Tracing
     ledger: Ledger
     recorder: Recorder
     journal: Journal | None = None

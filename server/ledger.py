@@ -30,6 +30,7 @@ class Entry:
     first_token_s: float | None = None
     streamed: bool = False
     conversation_id: str | None = None
+    status: int | None = None
     asked: EngineRequest | None = None
     recorded: bool = False
 

@@ -1,5 +1,7 @@
 """Writes down what became of each request, once, before its client sees the end."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import time
 
 import anyio
@@ -35,6 +37,7 @@ class Recorder:
     """Puts finished requests into the journal. journal: None where none is kept.
 
     required: a turn that cannot be recorded fails; otherwise it is served and counted.
+    span: opened around each record.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class Recorder:
         metrics: Metrics,
         *,
         required: bool = False,
+        span: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._journal = journal
         self._monitor = monitor
         self._guard_models = guard_models
         self._metrics = metrics
         self._required = required
+        self._span = span
         if journal is not None:
             metrics.journal_opened()
 
@@ -65,7 +70,8 @@ class Recorder:
         with anyio.CancelScope(shield=True):
             try:
                 known = self._monitor.known
-                await self._journal.record(record_of(entry, known, self._guard_models))
+                with self._span():
+                    await self._journal.record(record_of(entry, known, self._guard_models))
                 self._metrics.journal_took(stored=True)
             except JournalUnavailable as error:
                 self._metrics.journal_took(stored=False)

@@ -262,6 +262,15 @@ class LimitSettings(_Section):
     batch: int = Field(64, ge=1, description="texts judged in one request")
 
 
+class TracingSettings(_Section):
+    """Where traces go, if anywhere. endpoint: a collector's base URL for OTLP over HTTP."""
+
+    endpoint: Url | None = None
+    headers: dict[str, SecretStr] = {}
+    service: str = Field("safechat", min_length=1)
+    sample: float = Field(1.0, ge=0, le=1, description="share of the requests that are traced")
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -278,6 +287,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     journal: JournalSettings = JournalSettings()
     review: ReviewSettings = ReviewSettings()
+    tracing: TracingSettings = TracingSettings()
     keys: tuple[ApiKey, ...] = ()
     redis_url: Annotated[SecretStr, AfterValidator(_redis)] | None = None
     redis_timeout_s: float = Field(0.05, gt=0, description="a request's wait for Redis")

@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`: a guarded turn over HTTP."""
 
 import asyncio
+from collections.abc import Mapping
 from time import time
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ _BODY: Final[dict[str, Any]] = {
 @router.post("/v1/chat/completions", openapi_extra=_BODY, response_class=Response)
 async def chat_completions(request: Request) -> Response:
     """Create a chat completion in OpenAI's schema, streamed or not, each choice guarded."""
-    return GuardedReply(gateway_of(request), request.headers.get("authorization"))
+    return GuardedReply(gateway_of(request), request.headers)
 
 
 class _ClientGone(Exception):
@@ -65,15 +66,19 @@ class _ClientGone(Exception):
 class GuardedReply(Response):
     """Serves one turn. Owns its whole life, from the body's first byte to the last event."""
 
-    def __init__(self, gateway: Gateway, authorization: str | None) -> None:
+    def __init__(self, gateway: Gateway, headers: Mapping[str, str]) -> None:
         super().__init__()
         self._gateway = gateway
-        self._authorization = authorization
+        self._asked_with = headers
         self._started = False
         self._client_gone = False
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        with self._gateway.ledger.entry() as entry:
+        gateway = self._gateway
+        with (
+            gateway.ledger.entry() as entry,
+            gateway.tracing.request(entry, self._asked_with),
+        ):
             try:
                 await self._handle(entry, receive, send)
             finally:
@@ -81,7 +86,8 @@ class GuardedReply(Response):
 
     async def _handle(self, entry: Entry, receive: Receive, send: Send) -> None:
         try:
-            caller = self._gateway.auth.require(self._authorization, Scope.CHAT)
+            authorization = self._asked_with.get("authorization")
+            caller = self._gateway.auth.require(authorization, Scope.CHAT)
             entry.caller = caller.id
             body = await _read_body(receive, self._gateway.settings.limits.body_bytes)
         except _ClientGone:
@@ -163,7 +169,7 @@ class GuardedReply(Response):
             await asked.body(),
             engine=gateway.engine,
             guard=gateway.guard,
-            observer=gateway.metrics,
+            observer=gateway.observer,
             rewrite=asked.body,
         )
 
@@ -228,6 +234,7 @@ class GuardedReply(Response):
         length: int | None = None,
     ) -> None:
         self._started = True
+        entry.status = status
         all_headers = {
             "content-type": content_type,
             "x-safechat-turn-id": entry.turn_id,

@@ -16,6 +16,7 @@ from server.app import create_app
 from server.engine import VllmEngine
 from server.gateway import Gateway
 from server.settings import EngineSettings, JournalSettings, Settings
+from server.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ async def run_gateway(
     engine_url: str | None = None,
     guard: Guard | None = None,
     journal: Journal | None = None,
+    tracing: Tracing | None = None,
     drain_s: int | None = None,
     send_buffer: int | None = None,
 ) -> AsyncIterator[RunningGateway]:
@@ -62,7 +64,7 @@ async def run_gateway(
     """
     engine_settings = settings.engine
     engine = VllmEngine(engine_url, engine_settings) if engine_url else None
-    app = create_app(settings, engine=engine, guard=guard, journal=journal)
+    app = create_app(settings, engine=engine, guard=guard, journal=journal, tracing=tracing)
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
