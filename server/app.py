@@ -38,6 +38,7 @@ from server.shared_counts import SharedCounts
 from server.tracing import Tracing, open_tracing
 
 log = structlog.get_logger(__name__)
+_LAST_WORDS_S = 5.0
 
 
 def create_app(
@@ -57,8 +58,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.gateway = await _open(settings, engine, guard, journal, tracing, stack)
+            gateway = app.state.gateway = await _open(
+                settings, engine, guard, journal, tracing, stack
+            )
             yield
+            # Turns that the shutdown cancels still write down their end.
+            await gateway.ledger.settled(_LAST_WORDS_S)
 
     app = FastAPI(
         title="SafeChat",

@@ -1,7 +1,8 @@
 """One entry for each request, and exactly one outcome for each entry."""
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import uuid4
@@ -50,15 +51,29 @@ class Ledger:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    async def settled(self, within_s: float) -> None:
+        """Wait until every request has ended, at most `within_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._none_open.wait()
 
     @contextmanager
     def entry(self) -> Iterator[Entry]:
         entry = Entry()
+        self._open += 1
+        self._none_open.clear()
         self._metrics.requests_received.inc()
         self._metrics.turns_in_flight.inc()
         try:
             yield entry
         finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
             self._metrics.turns_in_flight.dec()
             self._metrics.ended(entry.outcome)
             self._close(entry)
