@@ -11,17 +11,12 @@ import asyncio
 import json
 import os
 import re
-import shlex
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import aiohttp
 import psutil
@@ -31,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import free_engine
+from loadtests.servers import cpu_seconds, free_port, progress, ready, started
 
 # How the gateway is started: `{port}` and `{engine}` are filled in.
 GATEWAY_COMMAND = f"{Path(sys.executable).with_name('safechat')} serve"
@@ -40,12 +36,10 @@ GATEWAY_ENVIRONMENT = {
     "SAFECHAT_GUARD__SCORER": "constant",
 }
 READY_PATH = "/readyz"
-READY_WITHIN_S = 60.0
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_REQUESTS = 32
 
 _CONTENT = re.compile(rb'"content": ?"[^"]')
-progress = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,64 +54,6 @@ class Cost:
     cpu_us_per_chunk: float
     ttft_ms: float
     ttft_ms_p95: float
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def started(command: str, environment: dict[str, str], core: int) -> Iterator[psutil.Process]:
-    """Run a server pinned to one core; terminate it and its children afterwards.
-
-    What it prints is kept from the terminal, and shown if the block fails.
-    """
-    own = os.sched_getaffinity(0)
-    with TemporaryFile("w+") as log:
-        os.sched_setaffinity(0, {core})  # inherited, so that no thread starts elsewhere
-        child = subprocess.Popen(
-            shlex.split(command), env=os.environ | environment, stdout=log, stderr=log
-        )
-        os.sched_setaffinity(0, own)
-        process = psutil.Process(child.pid)
-        try:
-            yield process
-        except BaseException:
-            log.seek(0)
-            progress.print(log.read()[-2000:], markup=False)
-            raise
-        finally:
-            family = [*process.children(recursive=True), process] if child.poll() is None else []
-            for member in family:
-                member.terminate()
-            for member in psutil.wait_procs(family, timeout=10)[1]:
-                member.kill()
-            child.wait()
-
-
-async def ready(session: aiohttp.ClientSession, url: str, process: psutil.Process) -> None:
-    """Wait for a 200. Raises RuntimeError when the server ends or takes too long."""
-    give_up = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < give_up:
-        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-            raise RuntimeError(f"the server for {url} ended while starting")
-        try:
-            async with session.get(url) as response:
-                if response.status == 200:
-                    return
-        except aiohttp.ClientConnectionError:
-            pass
-        await asyncio.sleep(0.1)
-    raise RuntimeError(f"{url} did not answer 200 within {READY_WITHIN_S:.0f} s")
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time of the process and its children so far."""
-    times = (p.cpu_times() for p in (process, *process.children(recursive=True)))
-    return float(sum(t.user + t.system for t in times))
 
 
 async def complete(session: aiohttp.ClientSession, url: str) -> tuple[float | None, bytes]:
@@ -171,7 +107,12 @@ async def drive(
 
 
 async def measure(
-    session: aiohttp.ClientSession, url: str, process: psutil.Process, chunks: int, seconds: float
+    session: aiohttp.ClientSession,
+    url: str,
+    process: psutil.Process,
+    chunks: int,
+    seconds: float,
+    levels: Sequence[int] = CONCURRENCIES,
 ) -> list[Cost]:
     """The cost at each concurrency. Raises RuntimeError when replies are not what was sent."""
     for _ in range(WARM_UP_REQUESTS):
@@ -179,7 +120,7 @@ async def measure(
         if text_of(body) != free_engine.reply(chunks):
             raise RuntimeError(f"{url} changed the reply: {text_of(body)[:80]!r}")
     costs = []
-    for concurrency in CONCURRENCIES:
+    for concurrency in levels:
         progress.log(f"{url}: {concurrency} at a time for {seconds:g} s")
         before = cpu_seconds(process)
         firsts, failed, took = await drive(session, url, concurrency, seconds)
@@ -214,10 +155,10 @@ async def run(command: str, chunks: int, seconds: float) -> dict[str, list[Cost]
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        with started(f"{engine_command} --chunks {chunks}", {}, cores[0]) as engine:
+        with started(f"{engine_command} --chunks {chunks}", {}, cores[:1]) as engine:
             await ready(session, f"{engine_url}/health", engine)
             alone = await measure(session, engine_url, engine, chunks, seconds)
-            with started(command.format(**filled), environment, cores[-1]) as gateway:
+            with started(command.format(**filled), environment, cores[-1:]) as gateway:
                 await ready(session, f"{gateway_url}{READY_PATH}", gateway)
                 relayed = await measure(session, gateway_url, gateway, chunks, seconds)
     return {"engine": alone, "gateway": relayed}
