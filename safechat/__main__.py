@@ -9,6 +9,7 @@ import os
 import typer
 
 from safechat.evaluate import app as evaluate
+from safechat.evaluation import add_evaluations, redteam, report
 from safechat.flywheel import app as flywheel
 from server.cli import app as gateway
 from server.logs import configure_logging
@@ -24,7 +25,10 @@ app = typer.Typer(
 )
 app.add_typer(gateway)
 app.add_typer(evaluate, name="eval")
+app.add_typer(redteam, name="redteam")
 app.add_typer(flywheel, name="flywheel")
+add_evaluations(evaluate)
+app.command()(report)
 
 
 def main() -> None:

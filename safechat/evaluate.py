@@ -1,4 +1,4 @@
-"""`safechat eval`: how good the guard is, measured on labelled data."""
+"""`safechat eval guard`: how good the guard is, measured on labelled data."""
 
 import json
 import shlex
@@ -16,15 +16,10 @@ from server.cli import err, explained
 from server.settings import load_settings
 
 app = typer.Typer(
-    help="Measure the guard on labelled data. Needs the extra `train`.",
+    help="Measure the guard on labelled data, and deployed models through their API.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-@app.callback()
-def _several() -> None:
-    """Measure the guard on labelled data. Needs the extra `train`."""
 
 
 @contextmanager

@@ -1,0 +1,8 @@
+"""Attacks on a deployed model: requests that it should decline, put in many ways.
+
+strategy.py    what a plugin is
+strategies/    the plugins, one family a file
+seeds.jsonl    a starter set of requests, by kind of harm
+attacker.py    a model that leads a conversation on, turn by turn
+campaign.py    every strategy tried on every seed, judged, counted and reported
+"""

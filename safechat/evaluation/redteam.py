@@ -1,0 +1,112 @@
+"""`safechat redteam`: attacks on a deployed model."""
+
+import os
+from contextlib import AsyncExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from safechat.evaluate import needing_extra
+from safechat.evaluation import common
+from safechat.evaluation.common import Asked, Chosen, measured
+from server.cli import err, explained
+
+app = typer.Typer(
+    help="Attack a deployed model, as its makers should before others do.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def strategies() -> None:
+    """List the attack strategies."""
+    from flywheel.evaluation.redteam.strategies import REGISTRY
+
+    table = Table("strategy", "vector", "what it does")
+    for strategy in REGISTRY.values():
+        table.add_row(strategy.name, strategy.vector.value, strategy.words)
+    Console().print(table)
+
+
+@app.command()
+def run(
+    url: common.Url,
+    out: common.Out,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Requests to attack with; default: a starter set."),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="Only this one; may be repeated. Default: all.")
+    ] = None,
+    model: common.Model = None,
+    guard: common.Guard = None,
+    judge: common.Judge = None,
+    judge_model: common.JudgeModelName = None,
+    attacker: Annotated[
+        str | None, typer.Option(metavar="URL", help="A model that leads conversations on.")
+    ] = None,
+    attacker_model: Annotated[
+        str | None, typer.Option(help="Its served name; default: the only one.")
+    ] = None,
+    split: common.Split = None,
+    source: common.Source = None,
+    limit: common.Limit = None,
+    threshold: common.Threshold = 0.5,
+    parallel: common.Parallel = 8,
+    temperature: common.Temperature = 0.0,
+    max_tokens: common.MaxTokens = 256,
+    seed: common.Seed = 0,
+    as_json: common.AsJson = False,
+) -> None:
+    """Try every strategy on every seed, and count what gets through.
+
+    A seed is a row as for `safechat eval safety`: a request that should be declined. The guard's
+    safety model judges each reply beside the plain request; below the threshold the attempt has
+    succeeded, and the turn is reported to the gateway under test, where it waits for review. A
+    judge model rates the last reply of each attempt too.
+
+    Violations that are nearly the same count once. γ is how many an attacker finds in an hour, and
+    in a hundred attempts. Keys: OPENAI_API_KEY, GUARD_API_KEY, JUDGE_API_KEY, ATTACKER_API_KEY.
+
+    \b
+      safechat redteam run --url http://127.0.0.1:8000 --out runs/redteam
+      safechat redteam run --url http://127.0.0.1:8000 --seeds own.jsonl --strategy base64 \\
+        --strategy escalation --attacker http://gpu2:8000 --out runs/own
+    """  # noqa: D301
+    with explained(), Progress(console=err, transient=True) as progress:
+        with needing_extra("eval"):
+            from flywheel.evaluation.panel import RunOptions
+            from flywheel.evaluation.redteam.attacker import Attacker
+            from flywheel.evaluation.redteam.campaign import attack
+            from flywheel.evaluation.redteam.strategies import strategies as named
+            from flywheel.evaluation.runs.endpoint import Endpoint
+            from flywheel.evaluation.runs.result import Result
+
+        plugins = named(strategy or ())
+        asked = Asked(url, model, guard, judge, judge_model, temperature, max_tokens, seed)
+        with as_file(files("flywheel.evaluation.redteam") / "seeds.jsonl") as starters:
+            chosen = Chosen(
+                seeds or [starters], tuple(split or ()), tuple(source or ()), limit, seed
+            )
+            items, about = chosen.items(), chosen.about()
+        about |= {"strategies": [plugin.name for plugin in plugins], "threshold": threshold}
+        about |= {"attacker": attacker} if attacker else {}
+        options = RunOptions(out, progress, parallel, seed, threshold, about)
+
+        async def work() -> Result:
+            async with asked.panel() as panel, AsyncExitStack() as open_until:
+                leading = None
+                if attacker is not None:
+                    key = os.environ.get("ATTACKER_API_KEY")
+                    other = Endpoint(attacker, model=attacker_model, api_key=key)
+                    leading = Attacker(await open_until.enter_async_context(other))
+                return await attack(items, plugins, panel, options, attacker=leading)
+
+        measured(work(), out, as_json=as_json)
