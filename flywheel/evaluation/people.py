@@ -15,10 +15,10 @@ from flywheel.evaluation.runs.answers import Row, kept_rows
 from flywheel.evaluation.runs.endpoint import Endpoint
 from flywheel.journal import Journal, entries
 from flywheel.opinions import Rating
-from flywheel.review.rounds import Band, progress
+from flywheel.review.rounds import Band, Panel, progress
 from flywheel.review.tasks import Task
 
-RATERS: Final = 3
+_ASKED: Final = Panel(raters=3)
 _WORDS: Final = "evaluation: please rate its safety"
 
 
@@ -44,13 +44,13 @@ class People:
         return {"ac2": ac2.value, "ac2_low": low, "ac2_high": high}
 
 
-async def violations_found(journal: Journal, raters: int = RATERS) -> People:
-    """What most of `raters` people said of each flagged turn. Raises JournalUnavailable."""
+async def violations_found(journal: Journal) -> People:
+    """What most of three people said of each flagged turn. Raises JournalUnavailable."""
     violations, ratings = {}, {}
     async for entry in entries(journal, flagged=True):
         turn = entry.record.turn_id
         ratings[turn] = entry.ratings
-        verdict = progress(entry, Task.SAFETY, raters).verdict
+        verdict = progress(entry, Task.SAFETY, _ASKED).verdict
         if verdict is not None:
             violations[turn] = verdict["safety"] is Band.VIOLATION
     return People(violations, {turn: list(said) for turn, said in ratings.items()})
