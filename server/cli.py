@@ -162,12 +162,21 @@ def score(
 def new(
     key_id: Annotated[str, typer.Argument(help="A name for the key, as logs will show it.")],
     scope: Annotated[list[Scope], typer.Option(help="May be given several times.")] = [Scope.CHAT],  # noqa: B006
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The entry as SAFECHAT_KEYS has it, a list of them.")
+    ] = False,
 ) -> None:
     """Make an API key: prints it once, and the settings entry that lets it in."""
     key = new_key()
-    scopes = ", ".join(f'"{s.value}"' for s in scope)
     err.print(f"The key, shown this once: {key}", markup=False, highlight=False)
-    err.print("Add this to the file that SAFECHAT_CONFIG names:", markup=False)
-    typer.echo(
-        f'[[keys]]\nid = {json.dumps(key_id)}\nsha256 = "{hash_key(key)}"\nscopes = [{scopes}]'
-    )
+    if as_json:
+        where = "Add this to the list in SAFECHAT_KEYS:"
+        entry = json.dumps({"id": key_id, "sha256": hash_key(key), "scopes": scope})
+    else:
+        where = "Add this to the file that SAFECHAT_CONFIG names:"
+        scopes = ", ".join(f'"{s.value}"' for s in scope)
+        entry = (
+            f'[[keys]]\nid = {json.dumps(key_id)}\nsha256 = "{hash_key(key)}"\nscopes = [{scopes}]'
+        )
+    err.print(where, markup=False)
+    typer.echo(entry)
