@@ -20,7 +20,7 @@ UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify dashboard lock bench clean
+.PHONY: help up install guard check test verify chart dashboard lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -63,11 +63,11 @@ check: install ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: install guard /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## checks and tests, on the real vLLM (under 30 minutes)
+test: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## checks and tests, on the real vLLM (under 30 minutes)
 	$(MAKE) check
 	$(BIN)/python -m pytest -m 'not verify'
 
-verify: install guard /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## the long form: kills, soak, fuzzing
+verify: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## the long form: kills, soak, fuzzing
 	$(BIN)/python -m pytest
 
 /usr/bin/chromium:
@@ -80,6 +80,13 @@ verify: install guard /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheu
 /usr/bin/prometheus:
 	$(APT) update -qq && $(APT) install -y -qq --no-install-recommends prometheus >/dev/null
 	@test ! -d /run/systemd/system || $(SUDO) systemctl disable --quiet --now prometheus
+
+.cache/bin/helm: helm/fetch.py | $(INSTALLED)
+	@echo 'fetching Helm'
+	@$(BIN)/python -m helm.fetch
+
+chart: install ## make the chart's README and values schema of its values
+	$(BIN)/python -m helm.generate
 
 dashboard: install ## write Grafana's dashboard into the chart
 	$(BIN)/python -m helm.dashboard > helm/safechat/files/dashboard.json

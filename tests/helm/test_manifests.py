@@ -68,7 +68,7 @@ def test_rules_and_dashboard_are_those_of_the_files() -> None:
 
 
 def test_readme_and_schema_are_made_of_the_values() -> None:
-    words = [sys.executable, str(ROOT / "helm/generate.py"), "--check"]
+    words = [sys.executable, "-m", "helm.generate", "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
