@@ -67,6 +67,15 @@ def test_rules_and_dashboard_are_those_of_the_files() -> None:
     assert yaml.safe_load(board["safechat.json"])["panels"]
 
 
+def test_alerts_link_to_where_the_runbooks_are_published() -> None:
+    page = "https://wiki.example.com/safechat"
+    objects = render(CHART / "ci/cluster-13b.yaml", f"monitoring.prometheusRule.runbooks={page}")
+    for group in one(objects, "PrometheusRule", "rules")["spec"]["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                assert rule["annotations"]["runbook_url"] == f"{page}#{rule['alert'].lower()}"
+
+
 def test_readme_and_schema_are_made_of_the_values() -> None:
     words = [sys.executable, "-m", "helm.generate", "--check"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
