@@ -22,6 +22,8 @@ from guard.hazards import Hazard
 from guard.types import Flag, RefusalKind, Verdict
 
 SCHEMA_VERSION: Final = 1
+GOAL_CHARACTERS: Final = 500
+WORDS_CHARACTERS: Final = 64
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -150,9 +152,23 @@ class TokenUsage(Frozen):
     completion_tokens: int = Field(0, ge=0)
 
 
+class RedTeam(Frozen):
+    """What somebody tried with a turn who attacks the system on its makers' behalf.
+
+    session: one sitting. goal: what the reply should give away; None when content is not kept.
+    category: kind of harm; vector: kind of attack; both in the red-teamer's own words.
+    """
+
+    session: Id
+    goal: str | None = Field(None, max_length=GOAL_CHARACTERS)
+    category: str | None = Field(None, max_length=WORDS_CHARACTERS)
+    vector: str | None = Field(None, max_length=WORDS_CHARACTERS)
+
+
 class Content(Frozen):
     """The text of a turn, and nothing else of it. Replies stand in the record's order."""
 
+    goal: str | None = None
     system: str | None = None
     messages: tuple[RecordedMessage, ...] = ()
     replies: tuple[str | None, ...] = ()
@@ -187,6 +203,7 @@ class TurnRecord(_Flagged):
     usage: TokenUsage = TokenUsage()
     error: str | None = None
     streamed: bool = False
+    red_team: RedTeam | None = None
 
     @property
     def conversation(self) -> str:
@@ -199,6 +216,7 @@ class TurnRecord(_Flagged):
         if self.messages is None:
             return None
         return Content(
+            goal=self.red_team and self.red_team.goal,
             system=self.system,
             messages=self.messages,
             replies=tuple(choice.reply for choice in self.choices),
@@ -207,37 +225,37 @@ class TurnRecord(_Flagged):
 
     def without_content(self) -> Self:
         """The same turn without a word of what was said."""
-        return self._saying(None, None, [None] * len(self.choices), [None] * len(self.attempts))
+        nothing = Content(
+            replies=(None,) * len(self.choices), attempts=(None,) * len(self.attempts)
+        )
+        return self._saying(nothing, None)
 
     def with_content(self, content: Content) -> Self:
         """The same turn with its text. Raises CorruptRecord if it is another turn's."""
-        replies, attempts = content.replies, content.attempts
-        if len(replies) != len(self.choices) or len(attempts) != len(self.attempts):
+        same = len(content.replies) == len(self.choices)
+        if not same or len(content.attempts) != len(self.attempts):
             raise CorruptRecord("the content has another number of replies than its turn")
-        return self._saying(content.system, content.messages, replies, attempts)
+        return self._saying(content, content.messages)
 
-    def _saying(
-        self,
-        system: str | None,
-        messages: tuple[RecordedMessage, ...] | None,
-        replies: "Texts",
-        attempts: "Texts",
-    ) -> Self:
+    def _saying(self, content: Content, messages: tuple[RecordedMessage, ...] | None) -> Self:
+        tried = self.red_team and self.red_team.model_copy(update={"goal": content.goal})
         return self.model_copy(
             update={
-                "system": system,
+                "system": content.system,
                 "messages": messages,
-                "choices": _with_replies(self.choices, replies),
-                "attempts": _with_replies(self.attempts, attempts),
+                "choices": _with_replies(self.choices, content.replies),
+                "attempts": _with_replies(self.attempts, content.attempts),
+                "red_team": tried,
             }
         )
 
 
-Texts = tuple[str | None, ...] | list[str | None]
 _Replied = TypeVar("_Replied", ChoiceRecord, Attempt)
 
 
-def _with_replies(items: tuple[_Replied, ...], replies: Texts) -> tuple[_Replied, ...]:
+def _with_replies(
+    items: tuple[_Replied, ...], replies: tuple[str | None, ...]
+) -> tuple[_Replied, ...]:
     pairs = zip(items, replies, strict=True)
     return tuple(item.model_copy(update={"reply": reply}) for item, reply in pairs)
 

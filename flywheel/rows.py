@@ -87,6 +87,7 @@ def _redacted(content: Content, redact: Callable[[str], str]) -> Content:
         return None if text is None else redact(text)
 
     return Content(
+        goal=optional(content.goal),
         system=optional(content.system),
         messages=tuple(
             message.model_copy(update={"text": redact(message.text)})

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import structlog
 
-from flywheel.records import Outcome
+from flywheel.records import Outcome, RedTeam
 from guard.refusal import FalseRefusal
 from server.engine_request import EngineRequest
 from server.metrics import Metrics
@@ -31,6 +31,7 @@ class Entry:
     first_token_s: float | None = None
     streamed: bool = False
     conversation_id: str | None = None
+    red_team: RedTeam | None = None
     status: int | None = None
     asked: EngineRequest | None = None
     recorded: bool = False

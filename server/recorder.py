@@ -117,6 +117,7 @@ def record_of(entry: Entry, engine: EngineInfo | None, guard_models: tuple[str, 
         ),
         error=entry.error,
         streamed=entry.streamed,
+        red_team=entry.red_team,
     )
 
 

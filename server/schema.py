@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flywheel.records import GOAL_CHARACTERS, WORDS_CHARACTERS, RedTeam
 from server.errors import InvalidRequest
 
 REFUSED_FIELDS: Final = {
@@ -137,6 +138,19 @@ class ChatRequest(_Part):
         return (self.metadata or {}).get("conversation_id")
 
     @property
+    def red_team(self) -> RedTeam | None:
+        """What a red-teamer says of this turn, by the keys of `RED_TEAM`."""
+        said = self.metadata or {}
+        if "red_team" not in said:
+            return None
+        return RedTeam(
+            session=said["red_team"],
+            goal=said.get("red_team_goal"),
+            category=said.get("red_team_category"),
+            vector=said.get("red_team_vector"),
+        )
+
+    @property
     def reply_tokens(self) -> int | None:
         """The longest reply that the client allows, in tokens."""
         return self.max_completion_tokens or self.max_tokens
@@ -158,6 +172,14 @@ OURS: Final = frozenset(
 )
 """Fields that the gateway answers for itself: they are not handed to the engine."""
 
+
+RED_TEAM: Final = {
+    "red_team": 128,
+    "red_team_goal": GOAL_CHARACTERS,
+    "red_team_category": WORDS_CHARACTERS,
+    "red_team_vector": WORDS_CHARACTERS,
+}
+"""Keys of `metadata` that make a turn part of a red-team session, and their longest values."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -188,6 +210,13 @@ def _check_conversation(request: ChatRequest) -> None:
             param="metadata.conversation_id",
             code="invalid_value",
         )
+    for key, longest in RED_TEAM.items():
+        if not 0 < len((request.metadata or {}).get(key, "-")) <= longest:
+            raise InvalidRequest(
+                f"`metadata.{key}` must have 1 to {longest} characters",
+                param=f"metadata.{key}",
+                code="invalid_value",
+            )
     for index, message in enumerate(request.messages):
         if message.role == "user" and not text_of(message.content).strip():
             param = f"messages[{index}].content"

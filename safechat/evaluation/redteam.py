@@ -35,6 +35,38 @@ def strategies() -> None:
 
 
 @app.command()
+def sessions(
+    out: common.Out,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A journal file; default: the gateway's.")
+    ] = None,
+    seed: common.Seed = 0,
+    as_json: common.AsJson = False,
+) -> None:
+    """Count what people have tried in red-team sessions, and what got through (γ).
+
+    A turn belongs to a session if its request named one in metadata.red_team; it is a success if
+    its red-teamer reported it. docs/redteam.md says how.
+
+    \b
+      safechat redteam sessions --out runs/people
+    """  # noqa: D301
+    with explained():
+        with needing_extra("eval"):
+            from flywheel.evaluation.redteam.sessions import sessions as count
+            from flywheel.evaluation.runs.result import Result
+        from flywheel.journal import entries
+        from safechat.flywheel.common import opened_journal
+
+        async def work() -> Result:
+            async with opened_journal(journal) as opened:
+                return await count(entries(opened), seed)
+
+        out.mkdir(parents=True, exist_ok=True)
+        measured(work(), out, as_json=as_json)
+
+
+@app.command()
 def run(
     url: common.Url,
     out: common.Out,

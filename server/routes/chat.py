@@ -113,6 +113,7 @@ class GuardedReply(Response):
             request = parse_chat_request(body)
             entry.streamed = request.stream
             entry.conversation_id = request.conversation_id
+            entry.red_team = request.red_team
             await gateway.limits.check_rates(caller)
             async with gateway.limits.permit(caller):
                 turn = entry.turn = await self._prepare(entry, caller, request)
