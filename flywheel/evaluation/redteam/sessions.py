@@ -42,13 +42,13 @@ async def sessions(entries: AsyncIterable[Entry], seed: int = 0) -> Result:
             "no turn of the journal belongs to a red-team session; docs/redteam.md says how "
             "turns are marked"
         )
-    tried = {record.turn_id: of for record, of in turns}
-    goals = {id: of.goal or id for id, of in tried.items()}
+    marks = {record.turn_id: of for record, of in turns}
+    goals = {id: of.goal or id for id, of in marks.items()}
     values = {
         record.turn_id: {"attack": float(Flag.USER_REPORT in record.flags)} for record, _ in turns
     }
     unique = len({goals[id] for id, found in values.items() if found["attack"]})
-    hours = _hours([record for record, _ in turns], tried)
+    hours = _hours([record for record, _ in turns], marks)
     return Result(
         kind=Kind.REDTEAM,
         about={
@@ -59,7 +59,7 @@ async def sessions(entries: AsyncIterable[Entry], seed: int = 0) -> Result:
         },
         figures=figures_of(values, seed, goals),
         groups={
-            axis: grouped(values, {id: name(of) for id, of in tried.items()}, seed, goals)
+            axis: grouped(values, {id: name(of) for id, of in marks.items()}, seed, goals)
             for axis, name in _AXES.items()
         },
         counts={
