@@ -58,6 +58,65 @@ async def test_turns_wait_for_redis_and_arrive_in_order(redis: RedisServer, spoo
         assert (await journal.counters()).dropped == 0
 
 
+async def test_what_waits_drains_while_turns_go_on(redis: RedisServer, spool: Path) -> None:
+    async with RedisJournal(redis.url, spool=spool) as journal:
+        over, recorded = asyncio.Event(), list[str]()
+
+        async def turns(writer: int) -> None:
+            while not over.is_set():
+                turn_id = f"{writer}-{len(recorded)}"
+                await journal.record(turn_record(turn_id))
+                recorded.append(turn_id)
+                await asyncio.sleep(0.02)
+
+        redis.kill()
+        writers = [asyncio.create_task(turns(writer)) for writer in range(20)]
+        while len(recorded) < 1000:
+            await asyncio.sleep(0.05)
+        redis.start()
+        async with asyncio.timeout(60):
+            await drained(journal)
+        over.set()
+        await asyncio.gather(*writers)
+        await drained(journal)
+        assert sorted(await ids(journal)) == sorted(recorded)
+
+
+async def test_redis_that_forgot_the_scripts_learns_them_again(
+    redis: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis.url, spool=spool) as journal, Redis.from_url(redis.url) as raw:
+        await journal.record(turn_record("before"))
+        await raw.script_flush()
+        await journal.record(turn_record("after"))
+        assert (await journal.counters()).spooled == 0
+        assert await ids(journal) == ["before", "after"]
+
+
+async def test_without_a_spool_a_lost_redis_is_an_error(redis: RedisServer) -> None:
+    async with RedisJournal(redis.url, spool=None) as journal:
+        await journal.record(turn_record("before"))
+        redis.kill()
+        with pytest.raises(JournalUnavailable):
+            await journal.record(turn_record("lost"))
+        assert (await journal.counters()).dropped == 1
+
+
+async def test_a_journal_opened_for_reading_changes_nothing(
+    redis: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis.url, spool=spool) as journal, Redis.from_url(redis.url) as raw:
+        await journal.record(turn_record("good"))
+        await journal.record(turn_record("bad"))
+        await raw.hset("{safechat}:turn:bad", "body", "not json")
+        async with RedisJournal(redis.url, spool=None, read_only=True) as reading:
+            assert await ids(reading) == ["good"]
+            for write in (reading.record(turn_record("new")), reading.set_reviewed("good")):
+                with pytest.raises(JournalUnavailable, match="reading"):
+                    await write
+            assert (await reading.counters()).quarantined == 0
+
+
 async def test_a_journal_opens_without_redis(redis: RedisServer, spool: Path) -> None:
     redis.kill()
     async with RedisJournal(redis.url, spool=spool) as journal:
