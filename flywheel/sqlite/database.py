@@ -161,17 +161,24 @@ class Database:
         refused = None if self._patient else failure
         self._loop.call_soon_threadsafe(_Job(_nothing, opened, error=refused).settle)
         while refused is None and (job := self._jobs.get()) is not None:
-            batch = self._gather(job)
-            if connection is None:
-                connection, failure = self._try_to_open()
-            if connection is not None:
-                self._run(connection, batch)
-            else:
-                for waiting in batch:
-                    waiting.error = failure
-            self._loop.call_soon_threadsafe(_settle, batch)
+            connection = self._work_off(connection, self._gather(job))
+            del job  # while this thread waits it holds on to nobody's turn
         if connection is not None:
             connection.close()
+
+    def _work_off(
+        self, connection: sqlite3.Connection | None, batch: list[_Job[Any]]
+    ) -> sqlite3.Connection | None:
+        failure = None
+        if connection is None:
+            connection, failure = self._try_to_open()
+        if connection is not None:
+            self._run(connection, batch)
+        else:
+            for job in batch:
+                job.error = failure
+        self._loop.call_soon_threadsafe(_settle, batch)
+        return connection
 
     def _try_to_open(self) -> tuple[sqlite3.Connection | None, JournalUnavailable | None]:
         try:

@@ -20,7 +20,7 @@ import httpx
 import orjson
 import psutil
 
-from flywheel.journal import entries
+from flywheel.journal import Journal, entries
 from guard.guard import Guard, Scorer
 from guard.types import Axis, Flag, Sample, Score
 from server.attempt import Attempt
@@ -98,18 +98,24 @@ class House:
         model: str = "scripted",
         fail_open: bool = False,
         send_buffer: int | None = None,
+        journal: Journal | None = None,
+        **sections: object,
     ) -> AsyncIterator[Self]:
-        """Serve until the block ends, with a journal in `folder`."""
+        """Serve until the block ends, with a journal in `folder`, or with the one given.
+
+        sections: of the settings, in place of what a house has otherwise.
+        """
         witness = Witness(scorer)
         models = {axis: f"chaos-{axis}@1" for axis in Axis}
         settings = quick_settings(
-            journal=JournalSettings(folder=folder),
+            journal=sections.pop("journal_settings", JournalSettings(folder=folder)),
             limits=LimitSettings(streams=1000),
             engine=EngineSettings(connect_timeout_s=2, first_chunk_timeout_s=4, chunk_timeout_s=3),
+            **sections,
         )
         guard = Guard(witness, fail_open=fail_open, models=models)
         async with run_gateway(
-            settings, engine_url=engine_url, guard=guard, send_buffer=send_buffer
+            settings, engine_url=engine_url, guard=guard, journal=journal, send_buffer=send_buffer
         ) as gateway:
             yield cls(gateway, witness, model)
 
@@ -132,8 +138,11 @@ class House:
         self._asked += requests
         self._others += at_once
 
-    async def settled(self) -> Counter[str]:
-        """Wait for the last turn; outcomes of all requests, which metrics and journal agree on."""
+    async def settled(self, *, lost: int = 0) -> Counter[str]:
+        """Wait for the last turn; outcomes of all requests, which metrics and journal agree on.
+
+        lost: turns that the journal is known to lack.
+        """
         gateway = self.gateway
         async with asyncio.timeout(5):
             while gateway.sample("safechat_turns_in_flight") or gateway.parts.limits.in_flight:
@@ -145,13 +154,19 @@ class House:
         assert gateway.sample("safechat_requests_received_total") == self._asked
         journal = gateway.parts.journal
         assert journal is not None
-        kept = [entry.record.outcome.value async for entry in entries(journal)]
-        assert Counter(kept) == outcomes
+        async with asyncio.timeout(20):
+            while (counters := await journal.counters()).spooled:
+                await asyncio.sleep(0.05)
+        assert counters.dropped == lost
+        kept = Counter([entry.record.outcome.value async for entry in entries(journal)])
+        assert kept == counters.outcomes
+        assert kept <= outcomes
+        assert kept.total() == outcomes.total() - lost
         async with asyncio.timeout(5):
             while _left_behind():  # the loop closes what was collected
                 await asyncio.sleep(0.05)
-        # Idle connections to the engine may wait for the next turn, one for each stream.
-        assert _open_sockets() <= self._sockets + 2 * (self._largest + self._others)
+        # Idle connections may wait for the next turn: to the engine, and to Redis.
+        assert _open_sockets() <= self._sockets + 3 * (self._largest + self._others)
         return outcomes
 
     async def _stream(self, client: httpx.AsyncClient, prompt: str) -> End:
