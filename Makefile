@@ -8,6 +8,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 TORCH := 2.13.0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # GPU=1 installs vLLM's GPU build in place of its CPU build.
 GPU ?= $(if $(shell command -v nvidia-smi 2>/dev/null),1,)
 INSTALLED := $(VENV)/.installed$(if $(GPU),-gpu,-cpu)
@@ -20,7 +21,7 @@ UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify chart dashboard lock bench clean
+.PHONY: help up install guard check test verify images chart dashboard lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -62,6 +63,7 @@ check: install ## lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/*.Dockerfile
 
 test: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## checks and tests, on the real vLLM (under 30 minutes)
 	$(MAKE) check
@@ -84,6 +86,11 @@ verify: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /u
 .cache/bin/helm: helm/fetch.py | $(INSTALLED)
 	@echo 'fetching Helm'
 	@$(BIN)/python -m helm.fetch
+
+images: $(patsubst images/%.Dockerfile,image-%,$(wildcard images/*.Dockerfile)) ## build the container images; needs Docker
+
+image-%:
+	docker build -f images/$*.Dockerfile -t safechat/$*:$(VERSION) .
 
 chart: install ## make the chart's README and values schema of its values
 	$(BIN)/python -m helm.generate

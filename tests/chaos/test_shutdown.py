@@ -1,14 +1,9 @@
 """A gateway that is told to stop, or killed, under 32 streams."""
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,17 +17,10 @@ from server.sse import SseDecoder
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY, ask
 from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.served_gateway import gateway_before
 
 STREAMS = 32
 DRAIN_S = 1
-
-
-@dataclass
-class Served:
-    """A gateway in a process of its own."""
-
-    url: str
-    process: subprocess.Popen[bytes]
 
 
 @dataclass
@@ -42,38 +30,6 @@ class Seen:
     turn_id: str = ""
     how: str = "broken"
     payloads: list[bytes] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def gateway_before(engine: ScriptedEngine, folder: Path) -> AsyncIterator[Served]:
-    environment = os.environ | {
-        "SAFECHAT_ENGINE__URL": engine.url,
-        "SAFECHAT_GUARD__SCORER": "constant",
-        "SAFECHAT_JOURNAL__FOLDER": str(folder),
-        "SAFECHAT_SERVER__DRAIN_S": str(DRAIN_S),
-        "SAFECHAT_SERVER__PORT": "0",
-    }
-    command = [sys.executable, "-m", "safechat", "serve"]
-    log = folder / "gateway.log"
-    process = await asyncio.to_thread(_start, command, environment, log)
-    try:
-        yield Served(await _address(process, log), process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _start(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as file:
-        return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-
-
-async def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Where it says that it listens, once it is ready."""
-    while "ready: " not in (said := await asyncio.to_thread(log.read_text)):
-        assert process.poll() is None, said
-        await asyncio.sleep(0.05)
-    return said.partition("API ")[2].split("/v1")[0]
 
 
 async def talk(url: str) -> Seen:
@@ -118,7 +74,7 @@ async def test_sigterm_under_streams_ends_each_in_words_and_records_all(
     chance = random.Random(seed)
     async with (
         ScriptedEngine(lambda body: uneven(chance)) as engine,
-        gateway_before(engine, tmp_path) as served,
+        gateway_before(engine.url, tmp_path, drain_s=DRAIN_S) as served,
     ):
         talking = [asyncio.create_task(talk(served.url)) for _ in range(STREAMS)]
         await _until_all_run(engine)
@@ -141,7 +97,7 @@ async def test_a_killed_gateway_has_every_turn_whose_end_was_seen(
     chance = random.Random(seed)
     async with (
         ScriptedEngine(lambda body: uneven(chance)) as engine,
-        gateway_before(engine, tmp_path) as served,
+        gateway_before(engine.url, tmp_path, drain_s=DRAIN_S) as served,
     ):
         talking = [asyncio.create_task(talk(served.url)) for _ in range(STREAMS)]
         await _until_all_run(engine)

@@ -85,6 +85,7 @@ def test_the_schema_refuses_what_is_unknown_or_wrong(value: str, reason: str) ->
             "gateway.settings.redis_url is set by the chart",
         ),
         (["gateway.settings.engine.api_key=x"], "is a secret: give it by gateway.env"),
+        (["gateway.settings.tracing.headers.authorization=x"], "tracing.headers is a secret"),
     ],
 )
 def test_impossible_values_fail_with_the_reason(values: list[str], reason: str) -> None:

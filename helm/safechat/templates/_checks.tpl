@@ -109,8 +109,8 @@
 {{- $path := index . 0 -}}
 {{- range $name, $value := index . 1 -}}
 {{- $here := printf "%s.%s" $path $name -}}
-{{- if eq $name "api_key" -}}
-{{- fail (printf "%s is a secret: give it by gateway.env with a secretKeyRef, as SAFECHAT_…__API_KEY" $here) -}}
+{{- if has $name (list "api_key" "headers") -}}
+{{- fail (printf "%s is a secret: give it by gateway.env with a secretKeyRef, as SAFECHAT_…__%s" $here (upper $name)) -}}
 {{- end -}}
 {{- if kindIs "map" $value -}}
 {{- include "safechat.checks.secrets" (list $here $value) -}}
