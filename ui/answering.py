@@ -1,12 +1,14 @@
 """One turn of the chat page, from the question to the verdict or to what went wrong."""
 
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from ui.gateway import BROKEN_OFF, Gateway, GatewayError, NotReadyError, Verdict
 from ui.turns import Conversation, Turn, messages
 
+RED_TEAM = ("red_team", "red_team_goal", "red_team_category", "red_team_vector")
+"""The form of a red-team session, by the API's keys."""
 KEY_CODES = frozenset({"missing_api_key", "invalid_api_key"})
 
 
@@ -19,6 +21,7 @@ class Wish:
     temperature: float
     max_tokens: int
     api_key: str
+    red_team: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -28,9 +31,24 @@ class Wish:
         temperature: float,
         max_tokens: float,
         api_key: str | None,
+        *red_team: str | None,
     ) -> "Wish":
         """From the values of the page's fields, which are None where they are empty."""
-        return cls(model, (instruction or "").strip(), temperature, int(max_tokens), api_key or "")
+        return cls(
+            model,
+            (instruction or "").strip(),
+            temperature,
+            int(max_tokens),
+            api_key or "",
+            marked(*red_team),
+        )
+
+
+def marked(*fields: str | None) -> dict[str, str]:
+    """The form of a red-team session as metadata; empty without the name of a session."""
+    said = zip(RED_TEAM, fields, strict=False)
+    found = {key: text.strip() for key, text in said if text and text.strip()}
+    return found if "red_team" in found else {}
 
 
 async def answered(gateway: Gateway, conversation: Conversation, wish: Wish) -> AsyncIterator[Turn]:
@@ -69,5 +87,6 @@ async def _pieces(
         temperature=wish.temperature,
         max_tokens=wish.max_tokens,
         conversation_id=conversation.id,
+        red_team=wish.red_team,
         api_key=wish.api_key,
     )

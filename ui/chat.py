@@ -25,6 +25,12 @@ PRESETS = {
     "Plain English": "Use short sentences and common words. Explain every technical term.",
     "Reviewer": "Point out the weakest part of what you are shown first, then suggest a remedy.",
 }
+RED_TEAM_FORM = (
+    ("Session", 128, "A name for this sitting; empty: no red team"),
+    ("Goal", 500, "What should the reply give away?"),
+    ("Kind of harm", 64, ""),
+    ("Kind of attack", 64, ""),
+)
 # Drawing each word by itself would cost more than making it.
 DRAW_EVERY_S = 0.06
 _DOWNLOAD = """(text) => {
@@ -108,11 +114,18 @@ class ChatPage:
             self.temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
             self.max_tokens = gr.Slider(16, 2048, 512, step=16, label="Longest reply (tokens)")
             self.key = key_field(self.gateway)
+        with gr.Accordion("Red team", open=False):
+            gr.Markdown("Attack the model on purpose, and report the replies that got through.")
+            self.red_team = [
+                gr.Textbox("", label=label, max_length=longest, placeholder=words)
+                for label, longest, words in RED_TEAM_FORM
+            ]
 
     def wire(self) -> None:
         """Tell Gradio which function answers which event."""
         talk = [self.box, self.chatbot, self.current, self.settings]
         wish = [self.model, self.system, self.temperature, self.max_tokens, self.key]
+        wish += self.red_team
         keep: dict[str, Any] = {
             "inputs": [self.current, self.store],
             "outputs": [self.store, self.shelf],

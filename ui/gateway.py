@@ -107,16 +107,20 @@ class Gateway:
         temperature: float,
         max_tokens: int,
         conversation_id: str,
+        red_team: Mapping[str, str] | None = None,
         api_key: str | None = None,
     ) -> AsyncIterator[str | Verdict]:
-        """Pieces of the reply as they are released, then the verdict. Raises GatewayError."""
+        """Pieces of the reply as they are released, then the verdict. Raises GatewayError.
+
+        red_team: the metadata that make the turn part of a red-team session.
+        """
         try:
             stream = await self._client(api_key).chat.completions.create(
                 model=model,
                 messages=list(messages),
                 temperature=temperature,
                 max_tokens=max_tokens,
-                metadata={"conversation_id": conversation_id},
+                metadata={"conversation_id": conversation_id, **(red_team or {})},
                 stream=True,
             )
             async with stream:

@@ -195,6 +195,19 @@ async def test_an_instruction_is_shown_as_in_force_at_every_turn(
     assert [message["role"] for message in told[1:]] == ["user", "assistant"] * 2 + ["user"]
 
 
+async def test_a_red_teamer_says_what_is_tried(page: Page, gateway: RunningGateway) -> None:
+    await page.get_by_role("button", name="Red team").click()
+    await fill_in(page.get_by_label("Session"), "friday")
+    await fill_in(page.get_by_label("Goal"), "a story without an end")
+    await fill_in(page.get_by_label("Kind of attack"), "fiction")
+    await say(page, "Tell me a story.")
+    await expect(page.locator(".verdict")).to_have_count(1)
+    assert gateway.parts.journal is not None
+    [tried] = [found for e in await gateway.parts.journal.page() if (found := e.record.red_team)]
+    assert (tried.session, tried.goal) == ("friday", "a story without an end")
+    assert (tried.category, tried.vector) == (None, "fiction")
+
+
 async def test_an_appeal_and_a_report_reach_the_review_queue(
     page: Page, engine: ScriptedEngine, gateway: RunningGateway
 ) -> None:
