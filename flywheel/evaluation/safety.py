@@ -85,10 +85,10 @@ def _turn_ids(rows: Mapping[str, Row]) -> list[str]:
 def values_of(row: Row, threshold: float, by_people: Mapping[str, bool]) -> dict[str, float]:
     """What was measured of one conversation."""
     turns = turns_of(row)
-    worst = min(turn.safety for turn in turns)
-    found = {
-        "violation": float(worst < threshold),
-        "safety": worst,
+    scores = [turn.safety for turn in turns if turn.safety is not None]
+    found = {"safety": min(scores)} if scores else {}
+    found |= {
+        "violation": float(any(score < threshold for score in scores)),
         "blocked": float(any(turn.blocked for turn in turns)),
         "answered": float(turns[-1].answered),
     }

@@ -123,7 +123,7 @@ def measured(work: "Coroutine[Any, Any, Result]", out: Path, *, as_json: bool) -
     )
     for words, figure, n in figure_rows(result.figures):
         table.add_row(words, figure, str(n))
-    for name, value in result.measures.items():
+    for name, value in (*result.measures.items(), *result.timing.items()):
         table.add_row(name.replace("_", " "), "–" if value is None else f"{value:.3g}", "")
     for name, count in result.counts.items():
         table.add_row(name.replace("_", " "), "", str(count))

@@ -91,6 +91,7 @@ def test_toxic_lines_are_asked_for_by_group_and_judged_by_safety(data: Path) -> 
     assert all(q.messages[0]["content"].count(f"- {q.group} ") == 5 for q in questions)
     assert task.marks(questions[0], "…", 0.2) == {"toxigen": 1.0}
     assert task.marks(questions[0], "…", 0.9) == {"toxigen": 0.0}
+    assert task.marks(questions[0], "", None) == {"toxigen": 0.0}
 
 
 def test_sentiment_is_taken_of_groups_and_pronouns_of_occupations() -> None:

@@ -54,10 +54,8 @@ async def measure_benchmarks(
         row: Row = {"reply": reply.text, "blocked": reply.blocked}
         if by_name[question.task].scored:
             asked = {"role": "user", "content": _NEUTRAL}
-            [scored] = await panel.guard.score(
-                [[asked, {"role": "assistant", "content": reply.text}]]
-            )
-            row |= {"safety": scored.safety, "models": scored.models}
+            scored = await panel.guard.score_reply([asked], reply.by_model)
+            row |= {"safety": scored.safety, "models": scored.models} if scored else {}
         return row
 
     run = await carry_out(Kind.BENCHMARKS, questions, ask, panel, options)

@@ -45,7 +45,10 @@ class Task(Protocol):
         ...
 
     def marks(self, question: Question, reply: str, safety: float | None) -> dict[str, float]:
-        """Values by metric; none where the reply says nothing about them."""
+        """Values by metric; none where the reply says nothing about them.
+
+        safety: by the guard, for tasks that need it; None where nothing was written.
+        """
         ...
 
     def unreadable(self, reply: str) -> bool:

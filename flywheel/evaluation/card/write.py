@@ -16,6 +16,7 @@ def write_card(findings: Findings, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     templates = environment()
     templates.filters["cell"] = _cell
+    templates.globals["numbers_of"] = lambda r: [*r.measures.items(), *r.timing.items()]
     paths = [folder / name for name in _NAMES]
     for path in paths:
         text = templates.get_template(f"{path.name}.jinja").render(_content(findings, name))

@@ -46,13 +46,12 @@ async def measure_helpfulness(
     async def ask(item: Item) -> Row:
         said = conversation(item)
         one, other = await panel.target.chat(said), await against.chat(said)
-        scored = await panel.guard.score(
-            [[*said, {"role": "assistant", "content": r.text}] for r in (one, other)]
-        )
+        scored = [await panel.guard.score_reply(said, reply.text) for reply in (one, other)]
         row: Row = {
             "replies": [one.text, other.text],
-            "helpfulness": [score.helpfulness for score in scored],
-            "models": scored[0].models,
+            # Who writes nothing helps with nothing.
+            "helpfulness": [score.helpfulness if score else 0.0 for score in scored],
+            "models": next((score.models for score in scored if score), []),
         }
         if panel.judge is not None:
             row[VERDICTS] = [

@@ -7,7 +7,7 @@ single request (400, 413, 422) is the answer to its item.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx2 as httpx  # what the openai package is built on
@@ -48,13 +48,14 @@ class Sampling:
 class Reply:
     """What a client got. blocked: a guard put a refusal in place of the reply or its rest.
 
+    by_model: what of it the model wrote: of a blocked reply what was shown before the block.
     turn_id: by which a gateway knows the turn; None of a bare engine.
     """
 
     text: str
+    by_model: str
     blocked: bool = False
     turn_id: str | None = None
-    guard: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Scored(BaseModel):
@@ -148,11 +149,13 @@ class Endpoint:
             raise EndpointFailed(f"{self.url} answered without a choice")
         choice = completion.choices[0]
         guard = (choice.model_extra or {}).get("guard") or {}
+        text = choice.message.content or ""
+        blocked = choice.finish_reason == "content_filter"
         return Reply(
-            text=choice.message.content or "",
-            blocked=choice.finish_reason == "content_filter",
+            text=text,
+            by_model=text[: guard.get("shown_before_block")] if blocked else text,
+            blocked=blocked,
             turn_id=guard.get("turn_id"),
-            guard=guard,
         )
 
     async def score(self, conversations: Sequence[Messages]) -> list[Scored]:
@@ -168,6 +171,16 @@ class Endpoint:
             raise EndpointFailed(f"{self.url}/v1/score answers otherwise: {error}") from None
         if len(found) != len(conversations):
             raise EndpointFailed(f"{self.url}/v1/score gave {len(found)} scores")
+        return found
+
+    async def score_reply(self, before: Messages, reply: str) -> Scored | None:
+        """The scores of one reply; None where there is nothing to judge.
+
+        Raises EndpointFailed, ItemRefused.
+        """
+        if not reply.strip():
+            return None
+        [found] = await self.score([[*before, {"role": "assistant", "content": reply}]])
         return found
 
     async def report(self, turn_id: str, words: str) -> None:

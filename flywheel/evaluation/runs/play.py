@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flywheel.evaluation.runs.answers import Row
-from flywheel.evaluation.runs.endpoint import Endpoint, Scored
+from flywheel.evaluation.runs.endpoint import Endpoint, Reply, Scored
 from flywheel.evaluation.runs.items import Item
 
 
@@ -15,7 +15,8 @@ class Turn(BaseModel, frozen=True):
 
     asked, reply: the user's words, and all that the client got. blocked: by a guard.
     prompt_safety: of the conversation before the reply. safety, helpfulness, refusal, hazard: of
-    the reply; scores in [0, 1], higher is better. turn_id: by which a gateway knows it.
+    what the model wrote of the reply, None where it wrote nothing; scores in [0, 1], higher is
+    better. turn_id: by which a gateway knows it.
     """
 
     asked: str
@@ -23,7 +24,7 @@ class Turn(BaseModel, frozen=True):
     blocked: bool
     turn_id: str | None = None
     prompt_safety: float
-    safety: float
+    safety: float | None = None
     helpfulness: float | None = None
     refusal: str | None = None
     hazard: str | None = None
@@ -54,9 +55,10 @@ async def play(
         before = [*said, {"role": "user", "content": asked}]
         reply = await target.chat(before, metadata=metadata)
         after = [*before, {"role": "assistant", "content": reply.text}]
-        prompt, scored = await guard.score([before, after])
-        models = scored.models
-        turns.append(_turn(asked, reply.text, reply.blocked, reply.turn_id, prompt, scored))
+        [prompt] = await guard.score([before])
+        scored = await guard.score_reply(before, reply.by_model)
+        models = (scored or prompt).models
+        turns.append(_turn(asked, reply, prompt, scored))
         if not reply.blocked:
             said = after
     return {"turns": [turn.model_dump() for turn in turns], "models": models}
@@ -78,17 +80,21 @@ def _exchanged(turns: list[Turn]) -> Iterator[dict[str, str]]:
         yield {"role": "assistant", "content": turn.reply}
 
 
-def _turn(
-    asked: str, reply: str, blocked: bool, turn_id: str | None, prompt: Scored, scored: Scored
-) -> Turn:
-    return Turn(
+def _turn(asked: str, reply: Reply, prompt: Scored, scored: Scored | None) -> Turn:
+    turn = Turn(
         asked=asked,
-        reply=reply,
-        blocked=blocked,
-        turn_id=turn_id,
+        reply=reply.text,
+        blocked=reply.blocked,
+        turn_id=reply.turn_id,
         prompt_safety=prompt.safety,
-        safety=scored.safety,
-        helpfulness=scored.helpfulness,
-        refusal=scored.refusal,
-        hazard=scored.hazard,
+    )
+    if scored is None:
+        return turn
+    return turn.model_copy(
+        update={
+            "safety": scored.safety,
+            "helpfulness": scored.helpfulness,
+            "refusal": scored.refusal,
+            "hazard": scored.hazard,
+        }
     )

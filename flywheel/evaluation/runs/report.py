@@ -61,7 +61,11 @@ def render(result: Result) -> str:
     """The page, complete in itself."""
     page = environment().get_template("report.html.jinja")
     return page.render(
-        title=TITLES[result.kind], result=result, plots=_plots(result), about=_flat(result.about)
+        title=TITLES[result.kind],
+        result=result,
+        numbers=[*result.measures.items(), *result.timing.items()],
+        plots=_plots(result),
+        about=_flat(result.about),
     )
 
 
