@@ -41,15 +41,16 @@ from server.metrics import package_version
 from server.settings import TracingSettings
 
 _EXPORT_TIMEOUT_S: Final = 5.0
-_PASSED_ON: Final = (
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-)
+_SAMPLING: Final = {
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
 _FAILED: Final = frozenset({Outcome.ENGINE_FAILED, Outcome.GUARD_FAILED})
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -127,14 +128,14 @@ class Spans:
 
     def chat(self, body: Json) -> Span:
         """The span of one request to the engine."""
-        asked = {f"gen_ai.request.{name}": body[name] for name in _PASSED_ON if name in body}
+        asked = {name: body[key] for key, name in _SAMPLING.items() if _fits(body.get(key))}
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "vllm",
             "gen_ai.request.model": body["model"],
             "gen_ai.request.stream": True,
             "gen_ai.request.choice.count": body.get("n") or 1,
-            **{name: value for name, value in asked.items() if value is not None},
+            **{f"gen_ai.request.{name}": value for name, value in asked.items()},
         }
         return self._tracer.start_span(
             f"chat {body['model']}", kind=SpanKind.CLIENT, attributes=attributes
@@ -276,6 +277,11 @@ def _describe(span: Span, entry: Entry) -> None:
     span.set_attributes({name: value for name, value in found.items() if value is not None})
     if entry.outcome in _FAILED:
         span.set_status(Status(StatusCode.ERROR))
+
+
+def _fits(value: float | None) -> bool:
+    """Whether OTLP has room for it: a single number too large would lose a whole batch."""
+    return value is not None and abs(value) < 2**63
 
 
 def _fail(span: Span, error: BaseException) -> None:

@@ -265,6 +265,27 @@ async def test_spans_reach_a_collector_before_the_gateway_ends(
         assert collector.headers[0]["x-team"] == "safety"
 
 
+async def test_a_number_without_bounds_costs_no_span(
+    engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    async with otlp_collector() as collector:
+        settings = settings_for(engine, tmp_path, tracing=TracingSettings(endpoint=collector.url))
+        async with (
+            run_gateway(settings, guard=scripted_guard()) as gateway,
+            client_for(gateway) as client,
+        ):
+            await client.post("/v1/chat/completions", json=ask(max_tokens=10**25))
+            await client.post("/v1/chat/completions", json=ask(max_completion_tokens=7))
+        asked = {
+            attribute.value.int_value
+            for span in collector.spans
+            for attribute in span.attributes
+            if attribute.key == gen_ai.GEN_AI_REQUEST_MAX_TOKENS
+        }
+        assert asked == {7}
+        assert len([span for span in collector.spans if span.name == ROOT]) == 2
+
+
 async def test_a_share_of_the_requests_is_traced(engine: ScriptedEngine, tmp_path: Path) -> None:
     async with otlp_collector() as collector:
         tracing = TracingSettings(endpoint=collector.url, sample=0.0)
