@@ -101,10 +101,13 @@ def test_an_engine_may_load_for_an_hour() -> None:
         assert probe["failureThreshold"] * probe["periodSeconds"] >= 3600
 
 
-def test_liveness_never_depends_on_the_engine() -> None:
+def test_a_gateway_waits_for_an_engine_once_and_then_stays_without_one() -> None:
     gateway = pod(render(), "gateway")["containers"][0]
+    startup = gateway["startupProbe"]
+    assert startup["httpGet"]["path"] == "/readyz"
+    assert startup["failureThreshold"] * startup["periodSeconds"] >= 3600
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/healthz"
     assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
     router = pod(render(CLUSTER), "router")["containers"][0]
     assert router["livenessProbe"]["httpGet"]["path"] == "/liveness"
 

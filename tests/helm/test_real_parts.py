@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flywheel.store import open_journal
 from server.auth import hash_key
 from server.engine_command import Build
 from server.engine_main import command_line, parse
@@ -114,6 +116,35 @@ def test_vllm_understands_every_option(vllm_build: Build) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_chat_page_knows_its_options() -> None:
+    words = [sys.executable, "-m", "ui", "--help"]
+    known = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    for option in pod(render(), "ui")["containers"][0]["args"]:
+        assert f"{option.split('=')[0]} " in known
+
+
+def test_export_runs_as_the_cron_job_calls_it(tmp_path: Path) -> None:
+    command = pod(render(CHART / "ci/two-nodes-70b.yaml"), "export")["containers"][0]["command"]
+    out = tmp_path / "export"
+    words = [word.replace("/data/exports/preference", str(out)) for word in command[1:]]
+    environment = {**os.environ, "SAFECHAT_JOURNAL__FOLDER": str(tmp_path)}
+    asyncio.run(_empty_journal(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", *command[:1], *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (out / "manifest.json").exists()
+
+
+async def _empty_journal(folder: Path) -> None:
+    async with open_journal(folder):
+        pass
 
 
 @pytest.mark.parametrize("key", ["right", "wrong"])

@@ -136,3 +136,21 @@ def test_the_engine_of_compose_is_called_as_the_entry_point_takes_it() -> None:
     command, _ = command_line(parse(filled), Build.GPU)
     assert command[command.index("--model") + 1] == "meta-llama/Llama-2-7b-chat-hf"
     assert command[command.index("--max-model-len") + 1] == "4096"
+
+
+def test_an_evaluation_keeps_its_report_by_date(tmp_path: Path) -> None:
+    tool = tmp_path / "bin/safechat"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "{\\"asked\\": \\"$*\\"}"\n')
+    tool.chmod(0o755)
+    done = subprocess.run(
+        [IMAGES / "evaluate.sh", "rows", tmp_path / "reports", "--streamed"],
+        env={"PATH": f"{tool.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = Path(done.stdout.strip())
+    asked = json.loads(report.read_text())["asked"]
+    assert asked == f"eval guard --data rows --json --plots {report.parent} --streamed"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d{6}Z", report.parent.name)
