@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -11,11 +12,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from flywheel.journal import Journal
+from flywheel.registry.versions import Registry
 from flywheel.review.desk import ReviewDesk, ReviewOptions
 from flywheel.review.priority import PriorityOptions, priority
 from flywheel.review.rounds import Panel
 from flywheel.store import open_journal
 from guard.guard import Guard
+from guard.types import Axis, RewardModel
 from server.auth import Authenticator
 from server.engine import Engine, VllmEngine
 from server.errors import ApiError
@@ -27,15 +30,17 @@ from server.ledger import Ledger
 from server.limits import Limits
 from server.local_engine import LocalEngine
 from server.metrics import Metrics, package_version
+from server.mirror import Mirror
 from server.monitor import EngineMonitor
-from server.open_guard import GuardParts, open_guard
+from server.open_guard import GuardParts, load_reward_model, open_guard
 from server.recorder import Recorder
 from server.redis_link import RedisLink
 from server.reviewing import SecondReplies, counter_of_findings
-from server.routes import admin, chat, feedback, health, models, moderations, review, score
+from server.routes import admin, chat, feedback, health, models, moderations, review, rlhf, score
 from server.settings import OnJournalFailure, Settings
 from server.shared_counts import SharedCounts
 from server.tracing import Tracing, open_tracing
+from server.versions import Versions
 
 log = structlog.get_logger(__name__)
 _LAST_WORDS_S = 5.0
@@ -71,7 +76,7 @@ def create_app(
         summary="Guarded chat completions in OpenAI's schema",
         lifespan=lifespan,
     )
-    for routes in (chat, models, moderations, score, feedback, review, admin, health):
+    for routes in (chat, models, moderations, score, rlhf, feedback, review, admin, health):
         app.include_router(routes.router)
     _document_bodies(app)
     app.add_exception_handler(ApiError, _api_error)
@@ -124,17 +129,27 @@ async def _open(
     if engine is None:
         url = settings.engine.url
         if url is None:
-            local = await stack.enter_async_context(LocalEngine(settings.engine, metrics))
+            rank = settings.registry.max_lora_rank if settings.registry.folder else None
+            local = await stack.enter_async_context(LocalEngine(settings.engine, metrics, rank))
             url = local.url
         engine = await stack.enter_async_context(
             VllmEngine(url, settings.engine, trace=tracing.outgoing)
         )
-    monitor = EngineMonitor(engine, changed=metrics.engine_up.set)
+    versions = await _open_versions(settings, engine, parts, metrics, stack)
+    monitor = EngineMonitor(
+        engine,
+        changed=metrics.engine_up.set,
+        prepare=versions.follow if versions else None,
+    )
     await stack.enter_async_context(monitor)
+    mirror = None
+    if versions is not None and settings.registry.shadow_share:
+        mirror = Mirror(versions, engine, guard, metrics, share=settings.registry.shadow_share)
+        await stack.enter_async_context(mirror)
     recorder = Recorder(
         journal,
         monitor,
-        tuple(guard.models.values()),
+        guard.models,
         metrics,
         required=required,
         span=tracing.record,
@@ -164,7 +179,36 @@ async def _open(
         journal=journal,
         reviews=reviews,
         local_engine=local,
+        versions=versions,
+        mirror=mirror,
     )
+
+
+async def _open_versions(
+    settings: Settings, engine: Engine, parts: GuardParts, metrics: Metrics, stack: AsyncExitStack
+) -> Versions | None:
+    """The registry's versions, where one is named and the engine takes adapters."""
+    folder = settings.registry.folder
+    if folder is None or not isinstance(engine, VllmEngine):
+        return None
+
+    def load(axis: Axis, files: str | None) -> RewardModel:
+        models = settings.guard.models if files is None else Path(files)
+        return load_reward_model(settings.guard.model_copy(update={"models": models}), axis)
+
+    def replace(axis: Axis, model: RewardModel) -> None:
+        parts.replace(axis, model)
+        metrics.describe(parts.guard.models.values(), fail_open=parts.guard.fail_open)
+
+    versions = Versions(
+        Registry(folder),
+        engine,
+        load=load if parts.embedded else None,
+        replace=replace if parts.embedded else None,
+        behind=metrics.version_behind,
+        every_s=settings.registry.poll_s,
+    )
+    return await stack.enter_async_context(versions)
 
 
 def _review_options(settings: Settings) -> ReviewOptions:

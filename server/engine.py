@@ -188,6 +188,19 @@ class VllmEngine:
         rendered["add_generation_prompt"] = True
         return int((await self._json("POST", "/tokenize", rendered))["count"])
 
+    async def served(self) -> set[str]:
+        """The model's name, and those of its adapters."""
+        return {model["id"] for model in (await self._json("GET", "/v1/models"))["data"]}
+
+    async def load_adapter(self, name: str, folder: str) -> None:
+        """Load a LoRA adapter from a folder that the engine can read. Raises ApiError."""
+        body = {"lora_name": name, "lora_path": folder}
+        await self._body(await self._request("POST", "/v1/load_lora_adapter", body))
+
+    async def unload_adapter(self, name: str) -> None:
+        body = {"lora_name": name}
+        await self._body(await self._request("POST", "/v1/unload_lora_adapter", body))
+
     async def open(self, body: Json) -> VllmStream:
         headers = {SESSION_HEADER: session_of(body), **self._trace()}
         response = await self._request("POST", "/v1/chat/completions", body, headers)

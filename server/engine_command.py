@@ -48,6 +48,7 @@ class EngineCommand:
     max_model_len: tokens of prompt and reply together; None: what the model allows.
     chat_template: None: the model's own, or Llama 2's for a folder without one.
     tool_call_parser: vLLM's name of the format in which the model calls tools; None: no tools.
+    max_lora_rank: of adapters that are loaded while it serves; None: it takes none.
     vllm_args: passed on as they are, last, so that they win.
     """
 
@@ -57,6 +58,7 @@ class EngineCommand:
     max_model_len: int | None = None
     chat_template: Path | None = None
     tool_call_parser: str | None = "hermes"
+    max_lora_rank: int | None = None
     vllm_args: tuple[str, ...] = ()
 
     def arguments(self, build: Build, host: str, port: int) -> list[str]:
@@ -76,9 +78,14 @@ class EngineCommand:
         if self.tool_call_parser is not None:
             options["tool-call-parser"] = self.tool_call_parser
             options["tool-strict-level"] = "parameter"
+        if self.max_lora_rank is not None:
+            # Live, before and shadow at once, and one more while versions change.
+            options |= {"max-lora-rank": self.max_lora_rank, "max-loras": 4}
         flags = ["--enable-tokenizer-info-endpoint", "--disable-uvicorn-access-log"]
         if self.tool_call_parser is not None:
             flags.append("--enable-auto-tool-choice")
+        if self.max_lora_rank is not None:
+            flags.append("--enable-lora")
         if build is Build.CPU:
             # Compiling the model takes over a minute there and gains under a tenth. A seeded
             # prompt that is read in pieces ends the engine: its generator has no offset to reset.
@@ -96,6 +103,8 @@ class EngineCommand:
         Its log is never less than INFO: the steps of its start are read from there.
         """
         defaults = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if self.max_lora_rank is not None:
+            defaults["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         if Path(self.model).is_dir():
             defaults["HF_HUB_OFFLINE"] = "1"
         if build is Build.CPU:

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from flywheel.registry.versions import BASE
 from guard.types import Message
 from server.engine import Engine, EngineInfo
 from server.errors import InvalidRequest
@@ -15,17 +16,27 @@ from server.settings import GhostSettings
 class EngineRequest:
     """One client's request, ready to be asked of the engine, once or again.
 
-    judged: the conversation as the guard judges it. Raises InvalidRequest.
+    judged: the conversation as the guard judges it. version, model: of the chat model that
+    answers, and its name in the engine; by default the engine's own. Raises InvalidRequest.
     """
 
     def __init__(
-        self, request: ChatRequest, engine: Engine, info: EngineInfo, ghost: GhostSettings
+        self,
+        request: ChatRequest,
+        engine: Engine,
+        info: EngineInfo,
+        ghost: GhostSettings,
+        *,
+        version: str = BASE,
+        model: str | None = None,
     ) -> None:
         self._neutral = neutraliser(info.special_tokens)
         self._request = request
         self._engine = engine
         self._info = info
         self._ghost = ghost
+        self.version = version
+        self.model = model or info.model
         self._conversation = Conversation(request.messages, ghost, self._neutral)
         self._options = self._passed_on()
 
@@ -72,4 +83,4 @@ class EngineRequest:
                 f"a value cannot be passed on: {error}", code="invalid_value"
             ) from None
         options = {"include_usage": True, "continuous_usage_stats": True}
-        return {**body, "model": self._info.model, "stream": True, "stream_options": options}
+        return {**body, "model": self.model, "stream": True, "stream_options": options}

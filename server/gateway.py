@@ -17,10 +17,12 @@ from server.instructions import Instructions
 from server.ledger import Ledger
 from server.limits import Limits
 from server.metrics import Metrics
+from server.mirror import Mirror
 from server.monitor import EngineMonitor
 from server.recorder import Recorder
 from server.settings import Settings
 from server.tracing import Tracing
+from server.versions import Versions
 
 
 class Progress(Protocol):
@@ -49,6 +51,8 @@ class Gateway:
     journal: Journal | None = None
     reviews: ReviewDesk | None = None
     local_engine: Progress | None = None
+    versions: Versions | None = None
+    mirror: Mirror | None = None
 
 
 def gateway_of(request: Request) -> Gateway:

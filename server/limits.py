@@ -41,12 +41,12 @@ class Limits:
         if item is not None and tokens > 0:
             self._counts.spend(item, caller.id, "tokens", tokens)
 
-    def check_batch(self, size: int) -> None:
+    def check_batch(self, size: int, param: str = "input") -> None:
         """Raises InvalidRequest for more texts than one request may have judged."""
         if size > self._settings.batch:
             raise InvalidRequest(
-                f"`input` has {size} entries; at most {self._settings.batch} are judged at once",
-                param="input",
+                f"`{param}` has {size} entries; at most {self._settings.batch} are judged at once",
+                param=param,
                 code="batch_too_large",
             )
 

@@ -24,8 +24,11 @@ class LocalEngine:
     `url` is fixed before anything listens there, and stays the same over restarts.
     """
 
-    def __init__(self, settings: EngineSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: EngineSettings, metrics: Metrics, max_lora_rank: int | None = None
+    ) -> None:
         self._settings = settings
+        self._max_lora_rank = max_lora_rank
         self._metrics = metrics
         self._port = free_port()
         self._state: dict[str, object] = {"state": "starting", "detail": "preparing the model"}
@@ -68,6 +71,7 @@ class LocalEngine:
             tensor_parallel_size=settings.tensor_parallel_size,
             max_model_len=context,
             chat_template=settings.chat_template,
+            max_lora_rank=self._max_lora_rank,
             vllm_args=settings.vllm_args,
         )
 

@@ -18,6 +18,7 @@ from prometheus_client import (
 from flywheel.journal import Counters
 from flywheel.opinions import FeedbackKind
 from flywheel.records import AttemptKind, Outcome
+from flywheel.registry.versions import Kind
 from flywheel.review.false_refusals import State as RefusalState
 from guard.refusal import FalseRefusal, Source, Suspicion
 from guard.reward.breaker import State
@@ -181,6 +182,17 @@ class Metrics:
         self._build = Gauge(
             "safechat_build_info", "Versions in force", ["version", "guard"], registry=registry
         )
+        self.shadow_turns = Counter(
+            "safechat_shadow_turns",
+            "Turns that the version in shadow answered as well",
+            registry=registry,
+        )
+        self._behind = Gauge(
+            "safechat_version_behind",
+            "1 while the live version of the registry is not the one that serves",
+            ["kind"],
+            registry=registry,
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -204,6 +216,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def describe(self, guard_models: Iterable[str], *, fail_open: bool) -> None:
+        self._build.clear()
         self._build.labels(package_version(), ",".join(sorted(guard_models))).set(1)
         self._fail_open.set(fail_open)
 
@@ -215,6 +228,9 @@ class Metrics:
     def journal_took(self, *, stored: bool) -> None:
         """A turn was given to the journal."""
         self._journal_turns.labels("stored" if stored else "failed").inc()
+
+    def version_behind(self, kind: Kind, is_behind: bool) -> None:
+        self._behind.labels(kind.value).set(is_behind)
 
     def ended(self, outcome: Outcome) -> None:
         self._requests.labels(outcome.value).inc()

@@ -1,7 +1,7 @@
 """Knows whether the engine is up and what it serves, without asking it on every turn."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 import structlog
@@ -15,7 +15,8 @@ log = structlog.get_logger(__name__)
 class EngineMonitor:
     """Polls an engine's health. Open and close it as an async context manager.
 
-    changed: called whenever the engine comes up or goes down.
+    changed: called whenever the engine comes up or goes down. prepare: done before it counts
+    as up, each time: a restart has lost the adapters that were loaded.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class EngineMonitor:
         engine: Engine,
         *,
         changed: Callable[[bool], None] = lambda up: None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         every_s: float = 1.0,
     ) -> None:
         self.up = False
         self._engine = engine
         self._changed = changed
+        self._prepare = prepare
         self._every_s = every_s
         self._info: EngineInfo | None = None
         self._came_up = asyncio.Event()
@@ -77,6 +80,8 @@ class EngineMonitor:
                 if not self._unreadable:
                     log.warning("engine_info_unreadable", error=repr(error))
                 self._unreadable, up = True, False
+            if up and self._prepare is not None:
+                await self._prepare()
         if up != self.up:
             self.up = up
             self._unreadable = False

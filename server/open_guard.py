@@ -26,11 +26,27 @@ _WHOLE_REPLY = Schedule(window=10**7)
 
 
 class GuardParts:
-    """The guard, and the circuits before its judges."""
+    """The guard, the circuits before its judges, and the embedded models behind them."""
 
-    def __init__(self, guard: Guard, breakers: tuple[Breaker, ...] = ()) -> None:
+    def __init__(
+        self, guard: Guard, breakers: tuple[Breaker, ...] = (), batcher: Batcher | None = None
+    ) -> None:
         self.guard = guard
         self._breakers = breakers
+        self._batcher = batcher
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there are embedded models that may be replaced."""
+        return self._batcher is not None
+
+    def replace(self, axis: Axis, model: RewardModel) -> None:
+        """Put another embedded model in place of an axis' one, under its own name and version."""
+        assert self._batcher is not None, "only where `embedded`"
+        before = self._batcher.models[axis].model_id
+        self._batcher.replace(model)
+        # Where a judge elsewhere has a part, or all, of the axis, its name stays.
+        self.guard.models[axis] = self.guard.models[axis].replace(before, model.model_id)
 
     @property
     def circuits(self) -> Mapping[str, State]:
@@ -76,7 +92,7 @@ async def open_guard(
         fail_open=settings.on_failure is OnFailure.OPEN,
         models=names,
     )
-    return GuardParts(guard, tuple(breakers))
+    return GuardParts(guard, tuple(breakers), batcher)
 
 
 def load_reward_model(settings: GuardSettings, axis: Axis) -> RewardModel:

@@ -1,6 +1,6 @@
 """Writes down what became of each request, once, before its client sees the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import time
 
@@ -20,7 +20,7 @@ from flywheel.records import (
     TurnAction,
     TurnRecord,
 )
-from guard.types import Flag
+from guard.types import Axis, Flag
 from server.choice import Choice
 from server.engine import EngineInfo
 from server.errors import JournalFailed
@@ -44,7 +44,7 @@ class Recorder:
         self,
         journal: Journal | None,
         monitor: EngineMonitor,
-        guard_models: tuple[str, ...],
+        guard_models: Mapping[Axis, str],
         metrics: Metrics,
         *,
         required: bool = False,
@@ -71,7 +71,9 @@ class Recorder:
             try:
                 known = self._monitor.known
                 with self._span():
-                    await self._journal.record(record_of(entry, known, self._guard_models))
+                    await self._journal.record(
+                        record_of(entry, known, tuple(self._guard_models.values()))
+                    )
                 self._metrics.journal_took(stored=True)
             except JournalUnavailable as error:
                 self._metrics.journal_took(stored=False)
@@ -93,7 +95,11 @@ def record_of(entry: Entry, engine: EngineInfo | None, guard_models: tuple[str, 
         conversation_id=entry.conversation_id,
         time=time() - seconds,
         key_id=entry.caller or _NOBODY,
-        engine=records.EngineInfo(model=engine.model, version=engine.version) if engine else None,
+        engine=records.EngineInfo(
+            model=asked.model if asked else engine.model, version=engine.version
+        )
+        if engine
+        else None,
         guard_models=guard_models if turn else (),
         system=asked.system or None if asked else None,
         messages=tuple(RecordedMessage(role=m.role, text=m.text) for m in asked.said)

@@ -21,6 +21,8 @@ from pydantic_settings import (
 from flywheel.journal import DAY_S, JournalOptions, Keep, first_come
 from flywheel.records import TurnRecord
 from flywheel.redaction import Redactor
+from flywheel.registry.gate import Margins
+from flywheel.registry.promotion import Rules
 from guard.hazards import Hazard, Risk
 from guard.policy import Action, Policy, Rule
 
@@ -251,6 +253,31 @@ class ReviewSettings(_Section):
     )
 
 
+class RegistrySettings(_Section):
+    """Versions of models that the flywheel made. Without a folder, none are served."""
+
+    folder: Path | None = None
+    poll_s: float = Field(2.0, gt=0, description="how soon a switch is noticed")
+    max_lora_rank: int = Field(16, ge=1, description="of adapters, for an engine that we start")
+    shadow_share: float = Field(
+        0.1, ge=0, le=1, description="share of the turns that the version in shadow answers too"
+    )
+
+
+class PromotionSettings(_Section):
+    """By how much a new version may be worse, at the unfavourable end of a 95 % interval."""
+
+    violation: float = Field(0.01, ge=0, le=1)
+    false_refusal: float = Field(0.02, ge=0, le=1)
+    helpfulness: float = Field(0.02, ge=0, le=1)
+    items: int = Field(100, ge=1, description="fewest items that both versions were measured on")
+    shadow_turns: int = Field(200, ge=0, description="mirrored turns before it goes live; 0: none")
+
+    def rules(self) -> Rules:
+        margins = Margins(self.violation, self.false_refusal, self.helpfulness, self.items)
+        return Rules(margins, self.shadow_turns)
+
+
 class LimitSettings(_Section):
     streams: int = Field(256, ge=1, description="turns in flight; more are refused with 429")
     streams_per_key: int | None = Field(None, ge=1)
@@ -288,6 +315,8 @@ class Settings(BaseSettings):
     journal: JournalSettings = JournalSettings()
     review: ReviewSettings = ReviewSettings()
     tracing: TracingSettings = TracingSettings()
+    registry: RegistrySettings = RegistrySettings()
+    promotion: PromotionSettings = PromotionSettings()
     keys: tuple[ApiKey, ...] = ()
     redis_url: Annotated[SecretStr, AfterValidator(_redis)] | None = None
     redis_timeout_s: float = Field(0.05, gt=0, description="a request's wait for Redis")

@@ -87,7 +87,7 @@ class Registry:
         """All versions of a kind, the oldest first, V0 not among them."""
         folders = (self.root / kind).glob("V*")
         numbers = sorted(int(f.name[1:]) for f in folders if f.name[1:].isdigit())
-        return [f"V{number}" for number in numbers]
+        return [f"V{number}" for number in numbers if number]
 
     def get(self, kind: Kind, name: str) -> Version:
         """The manifest of a version. Raises RegistryError."""
@@ -125,6 +125,15 @@ class Registry:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
+    def measure_base(self, kind: Kind, evaluation: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what V0 was measured to be. Raises RegistryError where it was measured before."""
+        folder = self.folder(kind, BASE)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "evaluation.jsonl"
+        if path.exists():
+            raise RegistryError(f"{path} is there already: remove it to measure {BASE} anew")
+        _write_evaluation(path, evaluation)
+
     def add(
         self,
         kind: Kind,
@@ -149,8 +158,7 @@ class Registry:
         unfinished = Path(tempfile.mkdtemp(prefix=".new.", dir=self.root / kind))
         try:
             shutil.copytree(source, unfinished / "files")
-            rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation)
-            (unfinished / "evaluation.jsonl").write_text(rows, encoding="utf-8")
+            _write_evaluation(unfinished / "evaluation.jsonl", evaluation)
             while True:
                 version = Version(
                     kind=kind,
@@ -177,6 +185,11 @@ class Registry:
                 return version
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_evaluation(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
 
 
 def _hashed(folder: Path) -> Iterator[tuple[str, FileEntry]]:

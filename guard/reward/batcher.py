@@ -90,6 +90,7 @@ class Batcher:
         self._judges = {
             axis: _reward_judge(axis, model, observe) for axis, model in self.models.items()
         }
+        self._observe = observe
         self._labeller = None if classifier is None else _label_judge(classifier, observe_labels)
         self._timeout_s = timeout_s
         self._max_waiting = max_waiting
@@ -114,6 +115,11 @@ class Batcher:
             self._fail(job, GuardBroken("the guard is shutting down"))
         if thread is not None:
             await asyncio.to_thread(thread.join, self._timeout_s)
+
+    def replace(self, model: RewardModel) -> None:
+        """Judge from now on with another model of an axis. Samples that wait keep their judge."""
+        self.models[model.axis] = model
+        self._judges[model.axis] = _reward_judge(model.axis, model, self._observe)
 
     def submit(self, axis: Axis, sample: Sample) -> asyncio.Future[Score]:
         """Ask for a score. The future fails with a `GuardError` when there is none."""

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from flywheel.registry.versions import BASE
 from server.auth import Caller
 from server.engine_request import EngineRequest
 from server.errors import (
@@ -83,6 +84,8 @@ class GuardedReply(Response):
                 await self._handle(entry, receive, send)
             finally:
                 await self._write_down(entry)
+            if self._gateway.mirror is not None:
+                self._gateway.mirror.offer(entry)
 
     async def _handle(self, entry: Entry, receive: Receive, send: Send) -> None:
         try:
@@ -163,7 +166,15 @@ class GuardedReply(Response):
         if request.n > limits.choices:
             raise InvalidRequest(f"`n` may be at most {limits.choices}", param="n")
         request = await with_instruction(gateway.instructions, caller.id, request)
-        asked = entry.asked = EngineRequest(request, gateway.engine, info, gateway.settings.ghost)
+        versions = gateway.versions
+        asked = entry.asked = EngineRequest(
+            request,
+            gateway.engine,
+            info,
+            gateway.settings.ghost,
+            version=versions.live if versions else BASE,
+            model=versions.model(info.model) if versions else None,
+        )
         return Turn(
             entry.turn_id,
             asked.judged,

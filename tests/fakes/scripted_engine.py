@@ -145,6 +145,8 @@ class ScriptedEngine:
     running, finished, aborted: requests in progress, played to the script's end, and left
         by their client before it.
     healthy: what `/health` says.
+    adapters: folders of the LoRA adapters that were loaded, by name; adapter_trouble: loading
+        one fails.
     """
 
     def __init__(
@@ -162,6 +164,8 @@ class ScriptedEngine:
         self.healthy = True
         self.bodies: list[Body] = []
         self.headers: list[Mapping[str, str]] = []
+        self.adapters: dict[str, str] = {}
+        self.adapter_trouble = False
         self.running = self.finished = self.aborted = 0
         self._queue: deque[Script] = deque()
         self._idle = asyncio.Event()
@@ -189,6 +193,8 @@ class ScriptedEngine:
                 web.get("/tokenizer_info", self._tokenizer_info),
                 web.post("/tokenize", self._tokenize),
                 web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/load_lora_adapter", self._load_adapter),
+                web.post("/v1/unload_lora_adapter", self._unload_adapter),
             ]
         )
         # vLLM aborts a generation when its client leaves, even while nothing is sent.
@@ -230,7 +236,23 @@ class ScriptedEngine:
     async def _models(self, request: web.Request) -> web.Response:
         card = {"id": self.model, "object": "model", "created": 0, "owned_by": "vllm"}
         card |= {"root": self.model, "parent": None, "max_model_len": self.max_model_len}
-        return web.json_response({"object": "list", "data": [card]})
+        adapters = [card | {"id": name, "parent": self.model} for name in self.adapters]
+        return web.json_response({"object": "list", "data": [card, *adapters]})
+
+    async def _load_adapter(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = body["lora_name"]
+        if self.adapter_trouble:
+            return web.json_response(error_body(500, "no memory left"), status=500)
+        if name in self.adapters:
+            message = f"The lora adapter '{name}' has already been loaded."
+            return web.json_response(error_body(400, message), status=400)
+        self.adapters[name] = body["lora_path"]
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload_adapter(self, request: web.Request) -> web.Response:
+        del self.adapters[(await request.json())["lora_name"]]
+        return web.Response(text="Success")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         labels = f'{{engine="0",model_name="{self.model}"}}'
@@ -291,7 +313,7 @@ class ScriptedEngine:
         if isinstance(message, bytes):
             return web.Response(status=status, body=message, content_type="text/html")
         used = len(self.tokenize(render(body["messages"])))
-        if body.get("model", self.model) != self.model:
+        if body.get("model", self.model) not in (self.model, *self.adapters):
             status, message, param = 404, f"The model `{body['model']}` does not exist.", "model"
         elif used >= self.max_model_len:
             message = (

@@ -1,6 +1,6 @@
 """A gateway before a scripted engine, and a client of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -32,3 +32,16 @@ async def gateway(engine: ScriptedEngine) -> AsyncIterator[RunningGateway]:
 async def client(gateway: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     async with client_for(gateway) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny models on one thread, here and in children: sums in one order, and no waiting."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)

@@ -20,6 +20,8 @@ from flywheel.training.chat.stage import StageError, run
 from server.engine_command import LLAMA2_TEMPLATE
 from tests.fakes.tiny_llama import build_tiny_llama
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORDS = ("bread", "jam", "fox", "river", "wizard", "dog", "quick", "brown", "seven", "friend")
 
 

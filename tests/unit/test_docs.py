@@ -22,7 +22,7 @@ from server import errors
 from server.choice import Choice, Judgement
 from server.errors import ApiError
 from server.metrics import Metrics
-from server.routes import admin, chat, feedback, health, models, moderations, review, score
+from server.routes import admin, chat, feedback, health, models, moderations, review, rlhf, score
 from server.schema import REFUSED_FIELDS, ChatRequest
 from server.settings import ApiKey, Settings
 from tests.fakes.scorer import scripted_guard
@@ -144,7 +144,7 @@ def test_every_flag_is_explained(flag: Flag) -> None:
 
 
 def test_every_route_is_listed() -> None:
-    for routes in (chat, models, moderations, score, feedback, review, admin, health):
+    for routes in (chat, models, moderations, score, rlhf, feedback, review, admin, health):
         for route in routes.router.routes:
             assert isinstance(route, APIRoute)
             path = route.path.replace(":path", "")

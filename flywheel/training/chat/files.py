@@ -17,6 +17,9 @@ from typing import Any
 
 from flywheel.training.chat.stage import Settings, StageError
 
+# Settings that change how fast or where a run goes, and not what comes of it.
+INCIDENTAL = frozenset({"out", "url", "at_once", "threads", "timeout_s", "save_every"})
+
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
 
@@ -107,7 +110,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def begin(out: Path, settings: Settings, inputs: Sequence[Path]) -> None:
     """Notes what a run was asked, and refuses to go on with another run's leftovers."""
     asked = {
-        "settings": json.loads(settings.model_dump_json(exclude={"out"})),
+        "settings": json.loads(settings.model_dump_json(exclude=set(INCIDENTAL))),
         "inputs": {str(path): digest(path) for path in inputs if path.is_file()},
     }
     note = out / "run.json"

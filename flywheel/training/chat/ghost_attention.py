@@ -18,6 +18,7 @@ kept what it was told at each turn, before any mending. measure_ghost.py says wh
 
 import asyncio
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,6 +57,7 @@ class GhostSettings(SamplerSettings):
     samples: int = Field(1, ge=1, description="replies a turn, of which one is taken")
     most: int = Field(3, ge=1, description="instructions combined at once")
     checkable: float = Field(0.3, ge=0, le=1, description="share of conversations with checks")
+    trim: bool = Field(False, description="end a reply that was cut off after its last sentence")
     mend: bool = Field(False, description="change replies by rule until they keep the check")
     place: Place = Place.SYSTEM
     depth: Depth = Depth.LAST
@@ -163,10 +165,18 @@ def concatenated(instruction: str, asked: Sequence[str], replies: Sequence[str])
 
 def _take(found: Sequence[Reply], plan: Plan, settings: GhostSettings, turn: int) -> str | None:
     """A whole reply that keeps the instructions, else any whole one."""
-    whole = [reply.text for reply in found if reply.whole and reply.text]
+    whole = [text for text in (_whole(reply, settings.trim) for reply in found) if text]
     obeying = [text for text in whole if obeys(text, plan.chosen)]
     chance = random.Random(seed_of(settings.seed, f"{plan.key} {turn} take"))
     return chance.choice(obeying or whole) if whole else None
+
+
+def _whole(reply: Reply, trim: bool) -> str:
+    """The reply, or what of it is whole sentences; empty where there is nothing of use."""
+    if reply.whole or not trim:
+        return reply.text if reply.whole else ""
+    ends = [m.end() for m in re.finditer(r"[.!?][\"')\]]*(?=\s)", reply.text)]
+    return reply.text[: ends[-1]] if ends else ""
 
 
 def obeys(reply: str, chosen: Sequence[Instruction]) -> bool:

@@ -66,3 +66,9 @@ class Judge:
         """The likeliest risk of an adversarial prompt."""
         conversation = tuple(Message(m["role"], m["content"]) for m in messages)
         return self._classifier.label([Sample(conversation)])[0].hazard.risk
+
+    def refuses(self, messages: Messages, reply: str) -> bool:
+        """Whether the reply declines the request, or a part of it."""
+        conversation = tuple(Message(m["role"], m["content"]) for m in messages)
+        [labels] = self._classifier.label([Sample(conversation, reply, whole=True)])
+        return labels.refusal is not None and labels.refusal.refuses

@@ -69,6 +69,7 @@ def arguments(kind: type[Any], settings: OptimizerSettings, out: Path, **more: A
         data_seed=settings.seed,
         bf16=gpu,
         gradient_checkpointing=gpu,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not gpu,
         report_to=[],
         disable_tqdm=None,
