@@ -112,7 +112,7 @@ def measured(work: "Coroutine[Any, Any, Result]", out: Path, *, as_json: bool) -
     result = result.model_copy(
         update={"about": {**result.about, "command": shlex.join(["safechat", *sys.argv[1:]])}}
     )
-    paths = [result.write(out), write_report(result, out)]
+    paths = [*result.write(out), write_report(result, out)]
     for path in paths:
         note(f"wrote {path}")
     if as_json:

@@ -8,6 +8,7 @@ import pytest
 
 from flywheel.evaluation.regress import NotComparable, regress
 from flywheel.evaluation.runs.result import Kind, Result, UnreadableResult, Values
+from flywheel.registry.gate import Margins, Metric, decide
 
 
 def result(kind: Kind = Kind.REFUSAL, /, **values: Sequence[float]) -> Result:
@@ -108,9 +109,24 @@ def test_what_cannot_be_compared_is_named(
         regress(before, after, limits)
 
 
+def test_the_registry_takes_a_results_rows_as_an_evaluation(tmp_path: Path) -> None:
+    def rows(name: str, **values: Sequence[float]) -> list[dict[str, object]]:
+        (tmp_path / name).mkdir()
+        _, path = result(Kind.REFUSAL, **values).write(tmp_path / name)
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+    before = rows("old", helpfulness=GOOD * 3, blocked=GOOD * 3)
+    after = rows("new", helpfulness=BAD * 3)
+    assert {row["metric"] for row in before} == {"helpfulness"}
+    [same] = decide(before, before, Margins(), [Metric.HELPFULNESS])
+    [worse] = decide(before, after, Margins(), [Metric.HELPFULNESS])
+    assert same.passes
+    assert not worse.passes
+
+
 def test_a_result_survives_its_file_and_other_files_are_refused(tmp_path: Path) -> None:
     written = result(helpfulness=GOOD)
-    path = written.write(tmp_path)
+    path, _ = written.write(tmp_path)
     assert Result.read(tmp_path) == Result.read(path) == written
     path.write_text('{"kind": "safety"}', encoding="utf-8")
     with pytest.raises(UnreadableResult, match=r"result\.json is no result file"):

@@ -17,14 +17,12 @@ _FENCED: Final = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 RATING: Final = "rating"
 KIND: Final = "kind"
 BETTER: Final = "better"
-SUCCESS: Final = "success"
 
 ALLOWED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
     {
         RATING: (1, 2, 3, 4, 5),
         KIND: ("full", "partial", "none"),
         BETTER: ("first", "second", "tie"),
-        SUCCESS: (True, False),
     }
 )
 """The values of each key."""

@@ -66,7 +66,6 @@ class Scored(BaseModel):
 
     safety: float
     helpfulness: float | None = None
-    flags: list[str] = []
     refusals: dict[str, float] | None = None
     hazards: dict[str, float] | None = None
     models: list[str] = []
@@ -186,12 +185,6 @@ class Endpoint:
     async def report(self, turn_id: str, words: str) -> None:
         """Flag a turn for review. Raises EndpointFailed, ItemRefused."""
         await self._post("/feedback", {"turn_id": turn_id, "kind": "report", "text": words})
-
-    async def get(self, path: str) -> dict[str, Any]:
-        """A JSON document under `/v1`. Raises EndpointFailed."""
-        with self._explained():
-            answer: dict[str, Any] = (await self._openai.get(path, cast_to=httpx.Response)).json()
-        return answer
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self._explained():

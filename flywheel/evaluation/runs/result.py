@@ -3,16 +3,19 @@
 It can be published as it is. The texts lie beside it, in `answers.jsonl`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+import orjson
 from pydantic import Field, ValidationError
 
+from flywheel.evaluation.runs.metrics import metric
 from flywheel.records import Frozen, masked
 
 RESULT_FILE: Final = "result.json"
+ROWS_FILE: Final = "evaluation.jsonl"
 SCHEMA_VERSION: Final = 1
 
 
@@ -110,8 +113,20 @@ class Result(Frozen):
         except ValidationError as error:
             raise UnreadableResult(f"{file} is no result file: {masked(error)}") from None
 
-    def write(self, folder: Path) -> Path:
-        """Write it into a run's folder, and return where. Raises OSError."""
-        path = folder / RESULT_FILE
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        return path
+    def write(self, folder: Path) -> list[Path]:
+        """Write it into a run's folder, and its values a row each beside it. Raises OSError.
+
+        Returns where. The rows (key, metric, value) are what the registry of versions takes as
+        an evaluation; they leave out metrics without a better direction.
+        """
+        paths = [folder / RESULT_FILE, folder / ROWS_FILE]
+        paths[0].write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        paths[1].write_bytes(b"".join(self._rows()))
+        return paths
+
+    def _rows(self) -> Iterator[bytes]:
+        for key, item in self.items.items():
+            for name, value in item.values.items():
+                if metric(name).higher_is_better is not None:
+                    row = {"key": key, "metric": name, "value": value}
+                    yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

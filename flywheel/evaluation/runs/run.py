@@ -56,7 +56,7 @@ async def ask_all(
         async with asyncio.TaskGroup() as group:
             for _ in range(parallel):
                 group.create_task(work())
-    except* EndpointFailed as failures:
+    except* (EndpointFailed, OSError) as failures:
         kept = sum(item.id in answers for item in items)
         raise Interrupted(
             f"{failures.exceptions[0]}; {kept} of {len(items)} items are kept, and the same "
