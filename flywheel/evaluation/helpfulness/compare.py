@@ -1,6 +1,7 @@
 """Two endpoints on the same prompts: wins, ties and losses of the first one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from flywheel.evaluation.helpfulness.orders import Outcome, Verdicts, bias
@@ -61,19 +62,8 @@ async def measure_helpfulness(
         return row
 
     other: dict[str, Any] = {"against": against.url, "against_model": await against.model()}
-    run = await carry_out(
-        Kind.HELPFULNESS,
-        items,
-        ask,
-        panel,
-        RunOptions(
-            options.folder,
-            options.progress,
-            options.parallel,
-            options.seed,
-            about={**options.about, **other},
-        ),
-    )
+    told = replace(options, about={**options.about, **other})
+    run = await carry_out(Kind.HELPFULNESS, items, ask, panel, told)
     categories = {item.id: item.category for item in items}
     people = by_people or {}
     values = {id: values_of(row, tie, people.get(id)) for id, row in run.done.items()}
