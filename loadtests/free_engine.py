@@ -146,7 +146,9 @@ async def serve(port: int, chunks: int, delay: float) -> None:
     """Serve on 127.0.0.1 until cancelled; `delay` is in seconds, before each chunk."""
     tape = Tape.of(chunks)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(tape, delay), "127.0.0.1", port)
+    server = await loop.create_server(
+        lambda: _Connection(tape, delay), "127.0.0.1", port, backlog=4096
+    )
     await server.serve_forever()
 
 

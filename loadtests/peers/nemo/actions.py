@@ -4,21 +4,22 @@ import os
 
 import aiohttp
 from nemoguardrails.actions import action
+from nemoguardrails.actions.rail_outcome import RailOutcome
 
 
 @action(name="score_prompt")
-async def score_prompt(context: dict[str, str]) -> bool:
-    return await _safe([{"role": "user", "content": context["user_message"]}])
+async def score_prompt(context: dict[str, str], **services: object) -> RailOutcome:
+    return await _outcome([{"role": "user", "content": context["user_message"]}])
 
 
 @action(name="score_reply")
-async def score_reply(context: dict[str, str]) -> bool:
+async def score_reply(context: dict[str, str], **services: object) -> RailOutcome:
     asked = context.get("user_message") or "?"
     reply = {"role": "assistant", "content": context["bot_message"]}
-    return await _safe([{"role": "user", "content": asked}, reply])
+    return await _outcome([{"role": "user", "content": asked}, reply])
 
 
-async def _safe(messages: list[dict[str, str]]) -> bool:
+async def _outcome(messages: list[dict[str, str]]) -> RailOutcome:
     question = {"input": {"messages": messages}}
     async with (
         aiohttp.ClientSession() as session,
@@ -26,4 +27,4 @@ async def _safe(messages: list[dict[str, str]]) -> bool:
     ):
         answer.raise_for_status()
         [judged] = (await answer.json())["data"]
-    return bool(judged["verdict"] == "allow")
+    return RailOutcome.allow() if judged["verdict"] == "allow" else RailOutcome.block()

@@ -1,0 +1,41 @@
+"""How many people come, over time: shapes for locust."""
+
+from locust import LoadTestShape
+
+PEAK = 64
+Steps = tuple[tuple[float, int], ...]
+
+
+class _Stepped(LoadTestShape):
+    """steps: until which second how many users are there."""
+
+    abstract = True
+    steps: Steps = ()
+
+    def tick(self) -> tuple[int, float] | None:
+        now = self.get_run_time()
+        for until, users in self.steps:
+            if now < until:
+                return users, max(1.0, users / 4)
+        return None
+
+
+class Ramp(_Stepped):
+    """More every half a minute, to the peak."""
+
+    steps = tuple((30.0 * (n + 1), PEAK * (n + 1) // 8) for n in range(8))
+
+
+class Spike(_Stepped):
+    """Few, then everybody for half a minute, then few again."""
+
+    steps = ((60.0, PEAK // 8), (90.0, PEAK), (180.0, PEAK // 8))
+
+
+class Soak(_Stepped):
+    """Half of the peak for an hour."""
+
+    steps = ((3600.0, PEAK // 2),)
+
+
+SHAPES = {"ramp": Ramp, "spike": Spike, "soak": Soak}
