@@ -21,7 +21,7 @@ UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify images chart dashboard lock bench clean
+.PHONY: help up install guard check test verify images chart dashboard lock bench soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -98,8 +98,14 @@ chart: install ## make the chart's README and values schema of its values
 dashboard: install ## write Grafana's dashboard into the chart
 	$(BIN)/python -m helm.dashboard > helm/safechat/files/dashboard.json
 
-bench: install guard ## what relaying costs, beside the bare engine
-	$(BIN)/python -m loadtests.relay
+# A peer that cannot be installed is left out of the comparison.
+bench: install guard ## all benchmarks in short, into docs/benchmarks.md (about 10 minutes)
+	-$(BIN)/python -m loadtests.peers.environments litellm nemo vllm-router aiperf
+	$(BIN)/python -m loadtests.bench
+
+MINUTES ?= 60
+soak: install guard ## conversation at half load for MINUTES: memory flat, every outcome explained
+	$(BIN)/python -m loadtests.soak --minutes $(MINUTES)
 
 lock: ## pin what is installed now
 	@{ sed -n '/^#/p' requirements/cpu.lock; $(BIN)/pip freeze --exclude-editable | \

@@ -22,7 +22,7 @@ import psutil
 import uvloop
 
 from loadtests import free_engine
-from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, complete, text_of
+from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, complete, error_of, text_of
 from loadtests.servers import cpu_seconds, free_port, progress, ready, started
 
 CHUNKS = 24
@@ -59,6 +59,8 @@ async def crowd(
             return
         if text_of(body) == expected:
             times.append(perf_counter() - begun)
+        else:
+            failures.append(error_of(body))
 
     peak = gateway.memory_info().rss
     before = cpu_seconds(gateway)
@@ -92,7 +94,11 @@ async def run(streams: int) -> Crowd:
     url, engine_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{engine_port}"
     settings = {k: v.format(port=port, engine=engine_url) for k, v in GATEWAY_ENVIRONMENT.items()}
     settings["SAFECHAT_LIMITS__STREAMS"] = str(streams)
-    settings["SAFECHAT_ENGINE__CONNECT_TIMEOUT_S"] = "30"
+    # At their ends, all streams ask for several verdicts at once.
+    settings["SAFECHAT_GUARD__MAX_WAITING"] = str(8 * streams)
+    # A busy machine shall make it slow, and not fail.
+    settings["SAFECHAT_ENGINE__CONNECT_TIMEOUT_S"] = "60"
+    settings["SAFECHAT_GUARD__TIMEOUT_S"] = "60"
     options = f"--port {engine_port} --chunks {CHUNKS} --delay-ms {DELAY_MS}"
     engine_command = f"{sys.executable} -m loadtests.free_engine {options}"
     timeout = aiohttp.ClientTimeout(total=300)

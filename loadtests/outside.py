@@ -30,7 +30,7 @@ parser = argparse.ArgumentParser()
 add_cli_args(parser)
 main(parser.parse_args())
 """
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 def vllm_bench(url: str, requests: int, streams: int) -> dict[str, Any]:
@@ -78,7 +78,9 @@ def aiperf(url: str, requests: int, streams: int) -> dict[str, Any] | None:
             "ui": "none",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        _run([str(programs / "aiperf"), "profile", *words, "--streaming"])
+        _run(
+            [str(programs / "aiperf"), "profile", *words, "--streaming", "--use-server-token-count"]
+        )
         [path] = Path(folder).rglob("profile_export_aiperf.json")
         found = json.loads(path.read_text())
     return {
@@ -92,7 +94,7 @@ def aiperf(url: str, requests: int, streams: int) -> dict[str, Any] | None:
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(
-        command, env=os.environ | _OFFLINE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, env=os.environ | _QUIET, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode:
         progress.print(done.stdout.decode(errors="replace")[-3000:], markup=False)

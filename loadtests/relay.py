@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -73,12 +74,22 @@ async def complete(session: aiohttp.ClientSession, url: str) -> tuple[float | No
     return first, bytes(seen)
 
 
+def events_of(body: bytes) -> list[dict[str, Any]]:
+    """The events of a stream, without its last one."""
+    events = (part.removeprefix(b"data: ") for part in body.split(b"\n\n"))
+    return [json.loads(event) for event in events if event and event != b"[DONE]"]
+
+
 def text_of(body: bytes) -> str:
     """The reply in an event stream."""
-    events = (part.removeprefix(b"data: ") for part in body.split(b"\n\n"))
-    chunks = [json.loads(event) for event in events if event and event != b"[DONE]"]
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk.get("choices", [])]
+    deltas = [c["delta"] for event in events_of(body) for c in event.get("choices", [])]
     return "".join(delta.get("content") or "" for delta in deltas)
+
+
+def error_of(body: bytes) -> str:
+    """The type of the error that an event stream tells of, or what it lacks."""
+    errors = [event["error"] for event in events_of(body) if "error" in event]
+    return str(errors[0].get("type")) if errors else "another reply"
 
 
 async def drive(

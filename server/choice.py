@@ -306,8 +306,10 @@ def _beside(content: str, logprobs: list[Any] | None) -> list[Any] | None:
     The engine holds text back that may become a stop string or a whole character, and
     sends the tokens' log-probabilities at once: they would tell text that is not judged.
     """
-    spelt = "".join(str(entry.get("token", "")) for entry in logprobs or ())
-    return logprobs if logprobs and spelt == content else None
+    if not logprobs:
+        return None
+    spelt = "".join(str(entry.get("token", "")) for entry in logprobs)
+    return logprobs if spelt == content else None
 
 
 def _rounded(value: float | None) -> float | None:
