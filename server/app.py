@@ -35,6 +35,7 @@ from server.monitor import EngineMonitor
 from server.open_guard import GuardParts, load_reward_model, open_guard
 from server.recorder import Recorder
 from server.redis_link import RedisLink
+from server.review_figures import ReviewFigures
 from server.reviewing import SecondReplies, counter_of_findings
 from server.routes import admin, chat, feedback, health, models, moderations, review, rlhf, score
 from server.settings import OnJournalFailure, Settings
@@ -162,6 +163,8 @@ async def _open(
         )
         found = counter_of_findings(metrics)
         reviews = ReviewDesk(journal, reviewing, second_reply=second, found=found)
+        figures = ReviewFigures(reviews, metrics, every_s=settings.review.figures_s)
+        await stack.enter_async_context(figures)
     return Gateway(
         settings=settings,
         engine=tracing.engine(engine),

@@ -1,6 +1,6 @@
 """Prometheus metrics of one gateway process. Labels are bounded: never a user, key or id."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 
@@ -134,6 +134,18 @@ class Metrics:
             name: Gauge(f"safechat_journal_{metric}", words, registry=registry)
             for name, metric, words in _JOURNAL
         }
+        self._review_refusals = Gauge(
+            "safechat_review_false_refusals",
+            "Doubted refusals in the journal: suspected, confirmed or dismissed",
+            ["state"],
+            registry=registry,
+        )
+        self._review_agreement = Gauge(
+            "safechat_review_agreement",
+            "Gwet's AC2 of raters, by task of review",
+            ["task"],
+            registry=registry,
+        )
         self._circuit = Gauge(
             "safechat_guard_circuit",
             "1 for the state of a circuit breaker before a judge",
@@ -267,6 +279,13 @@ class Metrics:
         """Show the journal's own counters."""
         for name, gauge in self._journal.items():
             gauge.set(getattr(counters, name))
+
+    def review(self, refusals: Mapping[RefusalState, int], agreement: Mapping[str, float]) -> None:
+        """Show what raters have found: refusals by what became of the doubt, and AC2 by task."""
+        for state, number in refusals.items():
+            self._review_refusals.labels(state.value).set(number)
+        for task, value in agreement.items():
+            self._review_agreement.labels(task).set(value)
 
     def guard_labels(self, samples: int, seconds: float) -> None:
         self._guard_batch.labels("labels").observe(seconds)

@@ -248,6 +248,9 @@ class ReviewSettings(_Section):
     raters: int = Field(3, ge=1, le=9, description="raters a round; two of three that agree do")
     all_raters: bool = Field(False, description="ask all of them, even once two agree")
     lease_s: float = Field(600.0, gt=0, description="how long a claim holds an item")
+    figures_s: float = Field(
+        300.0, gt=0, description="from one look at all flagged turns to the next"
+    )
     sample: float = Field(
         0.05, ge=0, le=1, description="share of blocks that is reviewed whatever else is known"
     )

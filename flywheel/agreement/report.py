@@ -106,7 +106,7 @@ def report(
     """
     for source, of_source in _grouped(items, lambda item: item.source).items():
         scale = Scale.of(of_source, (orders or {}).get(source))
-        chosen = weights or (Weights.QUADRATIC if scale.ordered else Weights.IDENTITY)
+        chosen = weights or _usual(scale)
         by_task = _grouped(of_source, lambda item: item.task)
         by_batch = _grouped(of_source, lambda item: item.batch)
         yield (
@@ -118,6 +118,22 @@ def report(
                 by_rater=standings(of_source, scale, chosen),
             ),
         )
+
+
+def ac2(items: Sequence[Item], orders: Mapping[str, Sequence[Category]]) -> dict[str, float]:
+    """AC2 alone, by source, with the weights that `report` takes; without what has none."""
+    found = dict[str, float]()
+    for source, of_source in _grouped(items, lambda item: item.source).items():
+        scale = Scale.of(of_source, orders.get(source))
+        counts = scale.counts(of_source)
+        estimate = gwet(counts, _usual(scale).matrix(scale.positions))
+        if estimate.value is not None:
+            found[source] = estimate.value
+    return found
+
+
+def _usual(scale: Scale) -> Weights:
+    return Weights.QUADRATIC if scale.ordered else Weights.IDENTITY
 
 
 def _grouped(

@@ -8,7 +8,7 @@ Nothing is kept here: gateways that share a journal share one desk.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from flywheel.agreement.collected import ORDERS, items_of
-from flywheel.agreement.report import report
+from flywheel.agreement.report import ac2, report
 from flywheel.journal import Claim, Entry, Journal, UnknownTurn
 from flywheel.opinions import Rating, SecondReply
 from flywheel.records import RecordError
@@ -217,6 +217,11 @@ class ReviewDesk:
         ratings = (await self._survey.overview()).ratings
         reports = await asyncio.to_thread(lambda: list(report(items_of(ratings), orders=ORDERS)))
         return {task: found.as_json() for task, found in reports}
+
+    async def agreed(self) -> Mapping[str, float]:
+        """Gwet's AC2 so far, by task; without tasks of which there is too little to tell."""
+        ratings = (await self._survey.overview()).ratings
+        return await asyncio.to_thread(lambda: ac2(items_of(ratings), ORDERS))
 
     async def overview(self) -> Overview:
         """Numbers over all tasks; a few seconds old at most."""

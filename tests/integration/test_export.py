@@ -145,6 +145,19 @@ def ghostly(n: int) -> Any:
     return turn_record(f"g{n}", conversation_id=f"g{n}", messages=messages, choices=reply)
 
 
+async def test_a_data_set_that_was_exported_anew_is_loaded_anew(
+    journal: Journal, tmp_path: Path
+) -> None:
+    await filled(journal, 4)
+    out, cache = tmp_path / "out", str(tmp_path / "cache")
+    chosen = ExportOptions(Format.PROMPTS, splits={"train": 1.0}, near_duplicates=None)
+    for conversations in (2, 1):
+        await export(journal, chosen, out)
+        loaded = datasets.load_dataset(str(out), cache_dir=cache, split="train")
+        assert len(loaded) == 2 * conversations
+        await journal.erase("c0", "ada")
+
+
 async def test_the_manifest_counts_every_turn_and_names_every_file(
     journal: Journal, tmp_path: Path
 ) -> None:

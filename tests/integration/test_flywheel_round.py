@@ -36,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
 async def client(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Of a gateway that steers unsafe prompts, so that each leaves a pair of replies."""
     settings = quick_settings(
-        journal=JournalSettings(folder=folder), review=ReviewSettings(all_raters=True)
+        journal=JournalSettings(folder=folder),
+        review=ReviewSettings(all_raters=True, figures_s=0.5),
     )
     policy = Policy(prompt=Rule(Action.STEER))
     guard = scripted_guard(labeller=ScriptedLabeller(), policy=policy)
@@ -124,6 +125,10 @@ async def test_a_flagged_conversation_comes_back_as_training_data(
     assert found["safety"]["n"] == len(PLACES)
     over_http = (await client.get("/v1/review/agreement")).json()["tasks"]
     assert over_http["safety"]["ac2"] == found["safety"]["ac2"]
+    shown = f'safechat_review_agreement{{task="safety"}} {found["safety"]["ac2"]}'
+    async with asyncio.timeout(30):  # a look at all flagged turns may be ten seconds old
+        while shown not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.2)
 
     # What is learnt from it.
     out = tmp_path / "preference"
