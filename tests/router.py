@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,17 @@ _VALUES: Final = Path(__file__).parents[1] / "helm/safechat/values.yaml"
 _START_S: Final = 30.0
 
 
+@dataclass
+class Router:
+    """Where it listens, and its process."""
+
+    url: str
+    process: asyncio.subprocess.Process
+
+
 @asynccontextmanager
-async def run_router(*workers: str) -> AsyncIterator[str]:
-    """The router's URL, once it has found all workers healthy. Its options are the chart's."""
+async def run_router(*workers: str) -> AsyncIterator[Router]:
+    """Once it has found all workers healthy. Its options are the chart's."""
     port = free_port()
     options = {
         **_of_the_chart(),
@@ -39,10 +48,11 @@ async def run_router(*workers: str) -> AsyncIterator[str]:
             assert process.returncode is None, "vllm-router ended at its start"
             assert time.monotonic() < give_up, "vllm-router does not find its workers"
             await asyncio.sleep(0.05)
-        yield url
+        yield Router(url, process)
     finally:
-        process.kill()
-        await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def _of_the_chart() -> dict[str, str | int]:

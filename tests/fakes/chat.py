@@ -1,5 +1,6 @@
 """What tests say to the chat route, and how they read what it answers."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -15,13 +16,17 @@ def ask(text: str = "Tell me a story.", **more: Any) -> dict[str, Any]:
     return {"model": "scripted", "messages": [{"role": "user", "content": text}], **more}
 
 
-async def stream(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """All events of a streamed reply, which must end with [DONE]."""
+async def stream(
+    client: httpx.AsyncClient, body: dict[str, Any], began: asyncio.Event | None = None
+) -> list[dict[str, Any]]:
+    """All events of a streamed reply, which must end with [DONE]. began: set at the first."""
     decoder, payloads = SseDecoder(), list[bytes]()
     async with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as r:
         assert r.status_code == 200, await r.aread()
         async for data in r.aiter_raw():
             payloads += decoder.feed(data)
+            if began is not None and payloads:
+                began.set()
     assert payloads[-1] == b"[DONE]"
     return [orjson.loads(p) for p in payloads[:-1]]
 

@@ -105,3 +105,13 @@ def test_weights_come_from_outside_of_private_networks(case: Path | None) -> Non
             for rule in thing["spec"]["egress"]:
                 for block in [p["ipBlock"] for p in rule.get("to", []) if "ipBlock" in p]:
                     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["except"])
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://a:8001", 8001), ("http://a.b/c", 80), ("https://a.b", 443)]
+)
+def test_the_gateway_gets_out_to_an_engine_elsewhere(url: str, port: int) -> None:
+    objects = render(CHART / "ci/external-engine.yaml", f"engine.url={url}")
+    gateway = labels_of(objects, "gateway")
+    assert may(objects, gateway, STRANGER, port)
+    assert not may(objects, gateway, STRANGER, 1)

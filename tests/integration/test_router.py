@@ -1,7 +1,7 @@
 """Two engines behind the real vllm-router, one of them killed under streams."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,8 @@ from tests.fakes.chat import STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
 from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
-from tests.router import healthy_workers, run_router
+from tests.router import Router, healthy_workers, run_router
 
-KILL_AFTER_S = 0.5
 STREAMS = 16
 LONG = "word " * 500
 """So many bytes that the gateway asks the engine how many tokens they are."""
@@ -28,9 +27,9 @@ QUICK, SHOWN, ACCEPTED, WAITING = range(4)
 
 SCRIPTS = {
     QUICK: Script.words(STORY),
-    SHOWN: Script.words(STORY, delay=0.015),
-    ACCEPTED: Script.words(STORY, first_delay=1.0),
-    WAITING: Script.words(STORY, open_delay=1.0),
+    SHOWN: Script.words(STORY, delay=0.04),
+    ACCEPTED: Script.words(STORY, first_delay=4.0),
+    WAITING: Script.words(STORY, open_delay=4.0),
 }
 
 
@@ -45,7 +44,7 @@ class House:
     gateway: RunningGateway
     client: httpx.AsyncClient
     engines: list[ScriptedEngine]
-    router: str
+    router: Router
 
     async def texts_for(self, engine: ScriptedEngine, count: int) -> list[str]:
         """Openings that the router sends to this engine."""
@@ -72,7 +71,7 @@ async def house(*others: ServedEngine) -> AsyncIterator[House]:
     )
     async with (
         run_router(*(e.url for e in engines), *(other.url for other in others)) as router,
-        run_gateway(settings, engine_url=router, guard=scripted_guard()) as gateway,
+        run_gateway(settings, engine_url=router.url, guard=scripted_guard()) as gateway,
         client_for(gateway, limits=httpx.Limits(max_connections=64)) as client,
     ):
         client.timeout = httpx.Timeout(120)
@@ -87,9 +86,17 @@ async def running() -> AsyncIterator[House]:
         yield running
 
 
-async def reply(client: httpx.AsyncClient, text: str, seed: int) -> str:
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def reply(
+    client: httpx.AsyncClient, text: str, seed: int, began: asyncio.Event | None = None
+) -> str:
     """`whole` or `broken off`: anything else fails. A broken reply has shown some text before."""
-    events = await stream(client, ask(text, seed=seed))
+    events = await stream(client, ask(text, seed=seed), began)
     if "error" not in events[-1]:
         told, reason, _ = folded(events)
         assert (told, reason) == (STORY, "stop")
@@ -106,14 +113,15 @@ async def test_a_killed_engine_fails_no_request_that_had_shown_nothing(running: 
     texts = [await running.texts_for(engine, STREAMS // 2) for engine in (dying, other)]
     before = running.gateway.outcomes()["completed"]
     kinds = [(SHOWN, ACCEPTED, WAITING)[i % 3] for i in range(STREAMS // 2)]
+    begun = [asyncio.Event() for _ in range(STREAMS)]
     streams = [
-        asyncio.create_task(reply(running.client, text, kind))
-        for of_engine in texts
-        for text, kind in zip(of_engine, kinds, strict=True)
+        asyncio.create_task(reply(running.client, text, kind, begin))
+        for text, kind, begin in zip([*texts[0], *texts[1]], kinds * 2, begun, strict=True)
     ]
-    await asyncio.sleep(KILL_AFTER_S)
-    assert dying.running == other.running == STREAMS // 2
+    await until(lambda: dying.running == other.running == STREAMS // 2)
+    await until(lambda: [b.is_set() for b in begun] == [kind == SHOWN for kind in kinds * 2])
     await dying.stop()
+    other.script = SCRIPTS[QUICK]
     ends = await asyncio.gather(*streams)
     of_dying = ["broken off" if kind == SHOWN else "whole" for kind in kinds]
     assert ends == [*of_dying, *["whole"] * (STREAMS // 2)]
@@ -130,9 +138,13 @@ async def test_a_reply_that_is_not_streamed_begins_anew_even_when_half_generated
 ) -> None:
     body = ask(seed=SHOWN)
     asking = asyncio.create_task(running.client.post("/v1/chat/completions", json=body))
-    await asyncio.sleep(KILL_AFTER_S)
-    [busy] = [engine for engine in running.engines if engine.running]
-    await busy.stop()
+    await until(lambda: any(engine.running for engine in running.engines))
+    await asyncio.sleep(0.5)
+    for engine in running.engines:
+        if engine.running:
+            await engine.stop()
+        else:
+            engine.script = SCRIPTS[QUICK]
     answer = (await asking).json()
     assert answer["choices"][0]["message"]["content"] == STORY
     assert answer["usage"]["completion_tokens"] == len(Script.words(STORY).deltas[0])
@@ -141,7 +153,7 @@ async def test_a_reply_that_is_not_streamed_begins_anew_even_when_half_generated
 async def test_one_engine_is_enough_to_be_ready(running: House) -> None:
     await running.engines[1].stop()
     async with asyncio.timeout(20):
-        while await healthy_workers(running.router) > 1:
+        while await healthy_workers(running.router.url) > 1:
             await asyncio.sleep(0.1)
     await asyncio.sleep(1.5)  # the gateway asks once a second
     assert (await running.client.get("/readyz")).status_code == 200
@@ -150,6 +162,18 @@ async def test_one_engine_is_enough_to_be_ready(running: House) -> None:
     long = ask(LONG, seed=QUICK)
     answers = [running.client.post("/v1/chat/completions", json=long) for _ in range(4)]
     assert {answer.status_code for answer in await asyncio.gather(*answers)} == {200}
+
+
+async def test_a_router_that_is_told_to_go_ends_its_streams(running: House) -> None:
+    began = asyncio.Event()
+    streams = [
+        asyncio.create_task(reply(running.client, "1?", seed, began)) for seed in (SHOWN, ACCEPTED)
+    ]
+    await began.wait()
+    await until(lambda: sum(engine.running for engine in running.engines) == 2)
+    running.router.process.terminate()
+    assert await asyncio.gather(*streams) == ["whole", "whole"]
+    assert await running.router.process.wait() == 0
 
 
 async def test_turns_of_a_conversation_stay_with_one_engine(running: House) -> None:
@@ -176,8 +200,8 @@ async def test_the_real_engine_takes_over_from_one_that_is_killed(
         ]
         posts = [running.client.post("/v1/chat/completions", json=body) for body in bodies]
         replies = asyncio.gather(*posts)
-        await asyncio.sleep(KILL_AFTER_S)
-        assert running.engines[0].running
+        await until(lambda: bool(running.engines[0].running))
+        await asyncio.sleep(0.5)
         await running.engines[0].stop()
         for answer in await replies:
             assert answer.status_code == 200
