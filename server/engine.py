@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
 _RETRY_AFTER_S = 5.0
+_PAUSES_S = (0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,17 @@ class VllmEngine:
     async def count_tokens(self, body: Json) -> int:
         rendered: Json = {k: body[k] for k in ("model", "messages", "tools") if k in body}
         rendered["add_generation_prompt"] = True
-        return int((await self._json("POST", "/tokenize", rendered))["count"])
+        session = {SESSION_HEADER: session_of(body)}
+        for pause_s in _PAUSES_S:
+            # A router goes on asking an engine that has just died until it has noticed.
+            try:
+                return await self._count(rendered, session)
+            except (EngineBroken, EngineUnavailable):
+                await asyncio.sleep(pause_s)
+        return await self._count(rendered, session)
+
+    async def _count(self, body: Json, headers: Mapping[str, str]) -> int:
+        return int((await self._json("POST", "/tokenize", body, headers=headers))["count"])
 
     async def served(self) -> set[str]:
         """The model's name, and those of its adapters."""
@@ -207,11 +218,17 @@ class VllmEngine:
         return VllmStream(response, self._settings)
 
     async def _json(
-        self, method: str, path: str, body: Json | None = None, missing: Json | None = None
+        self,
+        method: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        missing: Json | None = None,
     ) -> Json:
         """A JSON answer; `missing` stands in for an endpoint that this engine lacks."""
         try:
-            response = await self._request(method, path, body)
+            response = await self._request(method, path, body, headers)
         except InvalidRequest:
             if missing is None:
                 raise

@@ -150,6 +150,16 @@ async def test_a_reply_that_is_not_streamed_begins_anew_even_when_half_generated
     assert answer["usage"]["completion_tokens"] == len(Script.words(STORY).deltas[0])
 
 
+@pytest.mark.parametrize("dying", [0, 1])
+async def test_long_conversations_are_counted_though_an_engine_has_just_died(
+    running: House, dying: int
+) -> None:
+    await running.engines[dying].stop()
+    bodies = [ask(f"{i}? {LONG}", seed=QUICK) for i in range(STREAMS)]
+    posts = [running.client.post("/v1/chat/completions", json=body) for body in bodies]
+    assert [answer.status_code for answer in await asyncio.gather(*posts)] == [200] * STREAMS
+
+
 async def test_one_engine_is_enough_to_be_ready(running: House) -> None:
     await running.engines[1].stop()
     async with asyncio.timeout(20):
@@ -159,9 +169,6 @@ async def test_one_engine_is_enough_to_be_ready(running: House) -> None:
     assert (await running.client.get("/readyz")).status_code == 200
     replies = [reply(running.client, f"{i}?", QUICK) for i in range(8)]
     assert set(await asyncio.gather(*replies)) == {"whole"}
-    long = ask(LONG, seed=QUICK)
-    answers = [running.client.post("/v1/chat/completions", json=long) for _ in range(4)]
-    assert {answer.status_code for answer in await asyncio.gather(*answers)} == {200}
 
 
 async def test_a_router_that_is_told_to_go_ends_its_streams(running: House) -> None:
