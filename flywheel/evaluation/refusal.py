@@ -64,7 +64,7 @@ async def measure_refusal(items: Sequence[Item], panel: Panel, options: RunOptio
         published=PUBLISHED,
         notes=_notes(run.done) if curve else (),
         items={id: Values(group=id, values=found) for id, found in values.items()},
-        timing={"seconds": run.seconds},
+        timing={"seconds_of_this_go": run.seconds},
     )
 
 

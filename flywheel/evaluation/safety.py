@@ -74,7 +74,7 @@ async def measure_safety(
         measures=people.agreement(_turn_ids(run.done)) if people else {},
         published=PUBLISHED,
         items={id: Values(group=id, values=found) for id, found in values.items()},
-        timing={"seconds": run.seconds},
+        timing={"seconds_of_this_go": run.seconds},
     )
 
 

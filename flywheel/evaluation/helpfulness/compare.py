@@ -79,7 +79,7 @@ async def measure_helpfulness(
         counts=counts,
         measures=bias(verdicts) if verdicts else {},
         items={id: Values(group=id, values=found) for id, found in values.items()},
-        timing={"seconds": run.seconds},
+        timing={"seconds_of_this_go": run.seconds},
     )
 
 

@@ -91,7 +91,7 @@ async def attack(
         ),
         items={id: Values(group=prompts[id], values=found) for id, found in values.items()},
         timing={
-            "seconds": run.seconds,
+            "seconds_of_this_go": run.seconds,
             "attacking_hours": hours,
             "gamma_per_hour": unique / hours if hours else None,
         },
