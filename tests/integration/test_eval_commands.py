@@ -45,9 +45,9 @@ async def test_from_a_run_to_a_card(tmp_path: Path, prompts: Path) -> None:
             *("eval", "safety", "--url", bare, "--guard", url),
             *("--prompts", prompts, "--out", safety, "--json"),
         )
-        attacked = await called(
-            *("redteam", "run", "--url", url, "--seeds", prompts, "--strategy", "plain"),
-            *("--out", redteam),
+        command = ["redteam", "run", "--url", url, "--seeds", str(prompts), "--strategy", "plain"]
+        attacked = await asyncio.to_thread(
+            CliRunner().invoke, app, [*command, "--out", str(redteam)]
         )
     assert asked.status == 0, asked.err
     document = json.loads(asked.out)
@@ -56,10 +56,11 @@ async def test_from_a_run_to_a_card(tmp_path: Path, prompts: Path) -> None:
     assert document["about"]["command"].startswith("safechat eval safety --url")
     assert document["about"]["files"][0]["file"] == "prompts.jsonl"
     assert (safety / "report.html").read_text("utf-8").startswith("<!doctype html>")
-    assert attacked.status == 0, attacked.err
-    assert "attempts that succeed" in attacked.out
-    card = await called("report", safety, redteam, "--out", tmp_path / "card")
-    assert card.status == 0, card.err
+    assert attacked.exit_code == 0, attacked.stderr
+    assert "attempts that succeed" in attacked.stdout
+    results = [str(safety), str(redteam), "--out", str(tmp_path / "card")]
+    card = CliRunner().invoke(app, ["report", *results])
+    assert card.exit_code == 0, card.stderr
     assert "Red teaming" in (tmp_path / "card" / "card.md").read_text("utf-8")
 
 
