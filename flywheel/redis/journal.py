@@ -16,6 +16,9 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from flywheel.journal import (
@@ -66,6 +69,7 @@ class RedisJournal:
         patient: bool = False,
     ) -> None:
         self._options = options or JournalOptions()
+        # Once more: an idle connection does not notice that Redis was restarted.
         self._redis: Redis = Redis.from_pool(
             BlockingConnectionPool.from_url(
                 url,
@@ -73,7 +77,7 @@ class RedisJournal:
                 timeout=_TIMEOUT_S,
                 socket_timeout=_TIMEOUT_S,
                 socket_connect_timeout=_TIMEOUT_S,
-                retry=None,
+                retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
                 decode_responses=True,
                 encoding_errors="surrogateescape",
             )

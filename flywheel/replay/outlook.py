@@ -7,6 +7,7 @@ from flywheel.records import ChoiceRecord, Frozen, Outcome, Probability, TurnRec
 from guard.types import Flag, Verdict
 
 _AFTER_A_REPLY = frozenset({Flag.UNSAFE_RESPONSE, Flag.UNHELPFUL})
+_USERS = frozenset({Flag.USER_REPORT, Flag.GUARD_APPEAL})
 
 
 class Side(Frozen):
@@ -42,7 +43,9 @@ class Side(Frozen):
         )
 
     def knows(self, flag: Flag) -> bool:
-        """Whether the turn came far enough for this flag to be raised."""
+        """Whether the turn came far enough for the guard to raise this flag."""
+        if flag in _USERS:
+            return False
         if flag is Flag.UNSAFE_PROMPT:
             return self.prompt_safety is not None
         replied = self.blocked_response is not None

@@ -93,6 +93,18 @@ async def test_redis_that_forgot_the_scripts_learns_them_again(
         assert await ids(journal) == ["before", "after"]
 
 
+async def test_a_restart_of_redis_goes_unnoticed_by_who_reads_later(
+    redis: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis.url, spool=spool) as journal:
+        await journal.record(turn_record())
+        await asyncio.gather(*(journal.turn("turn-1") for _ in range(8)))
+        redis.kill()
+        redis.start()
+        await asyncio.gather(*(journal.turn("turn-1") for _ in range(8)))
+        assert (await journal.counters()).failures == 0
+
+
 async def test_without_a_spool_a_lost_redis_is_an_error(redis: RedisServer) -> None:
     async with RedisJournal(redis.url, spool=None) as journal:
         await journal.record(turn_record("before"))
