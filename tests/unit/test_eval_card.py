@@ -54,8 +54,9 @@ def test_both_cards_hold_figures_models_and_thresholds(tmp_path: Path, files: li
         assert words in page
         assert words in text
     assert page.index("Safety") < page.index("False refusals")
-    assert "<b>" not in page
-    assert "m\\|" in text
+    assert "<b>" not in page + text
+    assert "m\\|&lt;b&gt;" in text
+    assert "the guard's own safety model" in text
     assert "| all prompts | 9 |" in text
 
 

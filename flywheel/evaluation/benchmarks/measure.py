@@ -80,6 +80,7 @@ async def measure_benchmarks(
         },
         counts=run.counts()
         | {
+            "items": len(run.rows) + len(others or {}),
             "unreadable": unreadable,
             "blocked": sum(row["blocked"] for row in run.done.values()),
         },

@@ -1,5 +1,6 @@
 """The card as HTML and as Markdown, with the same content."""
 
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,5 +73,5 @@ def _guard_cells(line: GuardLine) -> tuple[str, str, str, str]:
 
 
 def _cell(text: object) -> str:
-    """Text that stays within its cell of a Markdown table."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    """Text that stays within its cell of a Markdown table, and is no markup."""
+    return " ".join(escape(str(text), quote=False).replace("|", "\\|").split())

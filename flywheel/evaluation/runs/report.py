@@ -45,15 +45,15 @@ def figure_rows(figures: Mapping[str, Figure]) -> list[tuple[str, str, int]]:
 
 
 def environment() -> Environment:
-    """Templates of this package; everything put into them is escaped."""
+    """Templates of this package; everything put into a page is escaped."""
     made = Environment(
         loader=PackageLoader("flywheel.evaluation", "templates"),
-        autoescape=True,
+        autoescape=lambda name: not (name or "").endswith(".md.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(figure_rows=figure_rows, metric=metric, written=written)
+    made.globals["figure_rows"] = figure_rows
     return made
 
 
