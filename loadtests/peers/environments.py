@@ -45,9 +45,12 @@ def _digest(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", default=NAMES, choices=[*NAMES, []])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
+    names = parser.parse_args().names or NAMES
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"no list for {', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
     failed = list[str]()
-    for name in parser.parse_args().names:
+    for name in names:
         try:
             install(name)
         except subprocess.CalledProcessError as error:
