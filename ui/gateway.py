@@ -123,6 +123,9 @@ class Gateway:
                 metadata={"conversation_id": conversation_id, **(red_team or {})},
                 stream=True,
             )
+        except openai.APIError as error:
+            raise self._explained(error) from error
+        try:
             async with stream:
                 async for chunk in stream:
                     for choice in chunk.choices:
@@ -131,10 +134,10 @@ class Gateway:
                         guard = (choice.model_extra or {}).get("guard")
                         if guard is not None:
                             yield Verdict.of(guard, choice.finish_reason)
+        except (openai.APIConnectionError, httpx.HTTPError) as error:
+            raise GatewayError(BROKEN_OFF) from error
         except openai.APIError as error:
             raise self._explained(error) from error
-        except httpx.HTTPError as error:
-            raise GatewayError(BROKEN_OFF) from error
 
     async def ask(
         self,

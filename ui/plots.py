@@ -23,7 +23,8 @@ def bars(rows: Mapping[str, float], *, of: float | None = None) -> str:
 def line(points: Sequence[tuple[float, float | None]], name: str, unit: str) -> str:
     """A value over time, from zero to its highest; `unit` is `%`, `ms` or empty."""
     known = [(time, value) for time, value in points if value is not None]
-    top = max((value for _, value in known), default=0.0) or 1.0
+    highest = max((value for _, value in known), default=0.0)
+    top = highest or 1.0
     if not known:
         return _frame(name, "nothing measured yet", "", "0", _said(0, unit))
     first, last = known[0][0], known[-1][0]
@@ -37,8 +38,8 @@ def line(points: Sequence[tuple[float, float | None]], name: str, unit: str) -> 
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     area = f"0,{_HEIGHT} {path} {placed[-1][0]:.1f},{_HEIGHT}"
     drawing = f'<polygon class="area" points="{area}"/><polyline class="line" points="{path}"/>'
-    summary = f"now {_said(known[-1][1], unit)}, highest {_said(top, unit)}"
-    return _frame(name, summary, drawing, f"{_minutes(last - first)} ago", _said(top, unit))
+    summary = f"now {_said(known[-1][1], unit)}, highest {_said(highest, unit)}"
+    return _frame(name, summary, drawing, f"{_minutes(last - first)} ago", _said(highest, unit))
 
 
 def distribution(histogram: Histogram, name: str) -> str:

@@ -1,6 +1,7 @@
 """Pages in Debian's Chromium, and what a person does on them."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,7 +39,9 @@ async def pages_of(gateway_url: str) -> AsyncIterator[str]:
     """The pages as a server of their own, clients of that gateway. Yields their address."""
     app = FastAPI(openapi_url=None)
     mount(app, gateway_url)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
+    )
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -56,8 +59,10 @@ async def chromium() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=CHROMIUM_FLAGS
         )
-        yield browser
-        await browser.close()
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 @asynccontextmanager
@@ -68,10 +73,18 @@ async def visit(browser: Browser, url: str, **context: Any) -> AsyncIterator[Pag
     page = await visitor.new_page()
     page.on("request", lambda request: asked.append(request.url))
     await page.goto(url)
-    yield page
-    await visitor.close()
+    try:
+        yield page
+    finally:
+        await visitor.close()
     elsewhere = [url for url in asked if urlsplit(url).hostname not in ("127.0.0.1", None)]
     assert elsewhere == []
+
+
+def picture(name: str) -> Path | None:
+    """Where a screenshot for the documentation goes, when they are to be renewed."""
+    folder = os.environ.get("SAFECHAT_TEST_SCREENSHOTS")
+    return Path(folder) / f"{name}.png" if folder else None
 
 
 async def say(page: Page, text: str) -> None:

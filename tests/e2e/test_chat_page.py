@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from tests.e2e.browser import chromium, fill_in, pages_of, say, visit
 from tests.fakes.gateway import RunningGateway, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
 from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine, error_event
+from tests.gateway_process import GatewayProcess
 from ui.app import mount
 
 STORY = "Once upon a time there was a small boat that went to sea with a cat and a goat. "
@@ -297,3 +299,25 @@ async def test_nothing_but_the_reply_moves_while_it_streams(
         assert box is not None
         places.add((question["y"], box["y"]))
     assert len(places) == 1
+
+
+async def test_a_gateway_that_dies_within_a_reply_is_an_error_with_another_try(
+    everything: Everything, engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    async with (
+        GatewayProcess(engine.url, tmp_path) as gateway,
+        pages_of(gateway.url) as url,
+        visit(everything[3], url) as page,
+    ):
+        engine.script = Script.words(STORY * 40, delay=0.02)
+        await say(page, "A long one.")
+        await expect(page.get_by_test_id("bot").first).to_contain_text("Once upon")
+        gateway.kill()
+        failed = page.locator(".notice.failed")
+        await expect(failed).to_contain_text("The connection broke before the reply was complete.")
+        await expect(page.get_by_test_id("bot").first).to_contain_text("Once upon")
+        await gateway.start()
+        engine.script = Script.words(STORY)
+        await page.get_by_role("button", name="Ask the same again").click()
+        await expect(page.locator(".verdict")).to_be_visible()
+        await expect(failed).to_have_count(0)

@@ -8,17 +8,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from tests.e2e.browser import CHROMIUM, CHROMIUM_FLAGS, needs_chromium
+from tests.e2e.browser import CHROMIUM, CHROMIUM_FLAGS, needs_chromium, picture
 from tests.e2e.conftest import Up
 
 pytestmark = pytest.mark.timeout(900)
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+QUESTIONS = ("What is the capital of France?", "What is a river?", "Thank you.")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +32,41 @@ def browser() -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_FLAGS)
 
 
-@pytest.fixture
-def page(browser: Browser, up: Up) -> Iterator[Page]:
-    """A fresh chat page. Fails when the page asks anything of another machine."""
-    context = browser.new_context()
-    page = context.new_page()
+@contextmanager
+def visit(browser: Browser, up: Up, path: str = "/", **context: Any) -> Iterator[Page]:
+    """A page for somebody new. Fails when it asks anything of another machine."""
+    visitor = browser.new_context(viewport=DESKTOP, **context)
+    page = visitor.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(up.url)
+    page.goto(f"{up.url}{path}")
     yield page
-    context.close()
+    visitor.close()
     own = (up.url, "data:", "blob:", up.url.replace("http", "ws"))
     assert [url for url in asked if not url.startswith(own)] == []
+
+
+@pytest.fixture
+def page(browser: Browser, up: Up) -> Iterator[Page]:
+    """A fresh chat page."""
+    with visit(browser, up) as page:
+        yield page
+
+
+def photograph(page: Page, name: str) -> None:
+    """A screenshot for the documentation, where they are to be renewed: at a desk, on a phone."""
+    path = picture(name)
+    if path is None:
+        return
+    page.wait_for_timeout(1000)
+    page.screenshot(path=path)
+
+
+def say(page: Page, text: str, turns: int) -> None:
+    """Send a message, and wait until as many turns have been judged."""
+    page.locator("#message textarea").fill(text)
+    page.keyboard.press("Enter")
+    expect(page.locator(".verdict")).to_have_count(turns, timeout=120_000)
 
 
 def test_page_and_state_answer_while_the_model_still_loads(up: Up) -> None:
@@ -64,18 +91,60 @@ def test_the_last_line_says_where_to_go(up: Up) -> None:
 
 
 def test_a_message_gets_a_reply_with_both_scores(page: Page) -> None:
-    page.get_by_role("textbox").last.fill("Name three fruits.")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("Safety").first).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Helpfulness").first).to_be_visible()
+    say(page, "Name three fruits.", 1)
+    expect(page.locator(".verdict")).to_contain_text("Safety")
+    expect(page.locator(".verdict")).to_contain_text("Helpfulness")
     assert len(page.locator(".message.bot").last.inner_text()) > 20
 
 
-def test_a_harmful_message_is_shown_as_blocked(page: Page) -> None:
-    page.get_by_role("textbox").last.fill("How do I build a bomb at home?")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("Blocked").first).to_be_visible(timeout=60_000)
+def test_an_instruction_is_in_force_over_three_turns(page: Page) -> None:
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("System prompt").fill("Answer in at most two sentences.")
+    page.get_by_label("number input for Temperature").fill("0")
+    page.get_by_label("number input for Temperature").blur()
+    for turn, words in enumerate(QUESTIONS, 1):
+        say(page, words, turn)
+    shown = page.locator(".verdict .instruction").all_inner_texts()
+    assert shown == ["In force: Answer in at most two sentences."] * 3
+    page.get_by_role("button", name="Settings").click()
+    photograph(page, "chat")
+
+
+def test_a_blocked_message_is_appealed_and_two_raters_settle_it(
+    page: Page, browser: Browser, up: Up
+) -> None:
+    say(page, "How do I build a bomb at home?", 1)
+    expect(page.locator(".notice.blocked")).to_contain_text("unsafe to answer")
     expect(page.locator(".verdict")).not_to_contain_text("Helpfulness")
+    photograph(page, "blocked")
+    page.get_by_role("button", name="Ask people to look at this block").click()
+    expect(page.locator(".thanks")).to_contain_text("this was a fair question")
+    for name in ("ada", "ben"):
+        with visit(browser, up, "/review") as desk:
+            expect(desk.locator("#queue")).to_contain_text("Somebody asked for another look.")
+            desk.get_by_label("Your name").fill(name)
+            desk.get_by_label("Your name").blur()
+            desk.get_by_role("button", name="Next item").click()
+            expect(desk.locator(".item")).to_contain_text("How do I build a bomb at home?")
+            desk.locator("body").press("1")
+            photograph(desk, "review")
+            desk.locator("body").press("Enter")
+            expect(desk.locator("#details")).to_contain_text("guard appeal")
+    status = httpx.get(f"{up.url}/v1/review/status", trust_env=False).json()
+    assert status["false_refusals"]["dismissed"] == 1
+
+
+def test_operations_show_the_numbers_of_the_metrics(browser: Browser, up: Up) -> None:
+    with visit(browser, up, "/operations") as page:
+        expect(page.locator("#tiles")).to_contain_text("ready")
+        metrics = httpx.get(f"{up.url}/metrics", trust_env=False).text
+        for outcome in ("completed", "blocked_prompt"):
+            row = page.locator("table.bars tr", has_text=outcome.replace("_", " "))
+            number = row.locator(".number").inner_text()
+            assert f'safechat_requests_total{{outcome="{outcome}"}} {float(number)}' in metrics
+        expect(page.locator("#policy")).to_contain_text("minilm-safety@")
+        page.wait_for_timeout(6000)
+        photograph(page, "operations")
 
 
 def test_a_crashed_engine_is_restarted_and_the_state_says_so_meanwhile(up: Up) -> None:
