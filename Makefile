@@ -72,6 +72,9 @@ test: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr
 verify: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## the long form: kills, soak, fuzzing
 	$(BIN)/python -m pytest
 
+screenshots: install guard /usr/bin/chromium ## renew the pictures in docs/img
+	@SAFECHAT_TEST_SCREENSHOTS=docs/img $(BIN)/python -m pytest -q tests/e2e/test_up.py
+
 /usr/bin/chromium:
 	$(APT) update -qq && $(APT) install -y -qq chromium >/dev/null
 

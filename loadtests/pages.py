@@ -148,7 +148,8 @@ async def run(chats: int, seconds: float) -> list[Speed]:
     engine_url = f"http://127.0.0.1:{engine_port}"
     url, pages_url = f"http://127.0.0.1:{gateway_port}", f"http://127.0.0.1:{pages_port}"
     python = sys.executable
-    engine_command = f"{python} -m loadtests.free_engine --port {engine_port} --chunks {WORDS} --delay-ms {WORD_MS:g}"
+    words = f"--chunks {WORDS} --delay-ms {WORD_MS:g}"
+    engine_command = f"{python} -m loadtests.free_engine --port {engine_port} {words}"
     pages_command = f"nice -n 19 {python} -m ui --api {url} --port {pages_port}"
     filled = {"port": gateway_port, "engine": engine_url}
     environment = {name: value.format(**filled) for name, value in GATEWAY_ENVIRONMENT.items()}

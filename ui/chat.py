@@ -110,7 +110,7 @@ class ChatPage:
                 placeholder="An instruction to keep to",
                 elem_id="system",
             )
-            self.model = gr.Dropdown([], label="Model")
+            self.model = gr.Dropdown([], label="Model", allow_custom_value=True)
             self.temperature = gr.Slider(0, 2, 0.7, step=0.05, label="Temperature")
             self.max_tokens = gr.Slider(16, 2048, 512, step=16, label="Longest reply (tokens)")
             self.key = key_field(self.gateway)

@@ -68,9 +68,9 @@ def footer(turn: Turn, number: int) -> str:
 
 
 def _meters(turn: Turn, verdict: Verdict) -> str:
-    scores = _meter("Safety", verdict.safety, SAFETY_WORDS)
+    scores = _meter("Safety", verdict.safety, SAFETY_WORDS, "poor")
     if not verdict.blocked:
-        scores += _meter("Helpfulness", verdict.helpfulness, HELPFULNESS_WORDS)
+        scores += _meter("Helpfulness", verdict.helpfulness, HELPFULNESS_WORDS, "fair")
     notes = [FLAG_WORDS[f] for f in FLAG_WORDS if f in verdict.flags and not verdict.blocked]
     notes += [ACTION_WORDS[verdict.action]] if verdict.action in ACTION_WORDS else []
     said = f"<span>{' '.join(notes)}</span>" if notes else ""
@@ -80,11 +80,12 @@ def _meters(turn: Turn, verdict: Verdict) -> str:
     return f'<div class="verdict">{scores}{said}</div>{_details(turn, verdict)}'
 
 
-def _meter(name: str, value: float | None, words: Sequence[tuple[float, str]]) -> str:
+def _meter(name: str, value: float | None, words: Sequence[tuple[float, str]], low: str) -> str:
+    """low: the colour below one half, which warns of harm alone."""
     if value is None:
         return ""
     word = next(word for floor, word in words if value >= floor)
-    colour = "good" if value >= 0.7 else "fair" if value >= 0.5 else "poor"
+    colour = "good" if value >= 0.7 else "fair" if value >= 0.5 else low
     return (
         f'<span class="score" title="{name}, from 0 to 100 %: higher is better">{name}'
         f'<span class="bar" role="meter" aria-label="{name}" aria-valuemin="0" '

@@ -27,7 +27,12 @@ def tiles_view(reading: Reading, state: Mapping[str, Any]) -> str:
         ("Gateway", "ready" if ready else "not ready", "", ready),
         ("Engine", words, f"{restarts:.0f} restarts", up),
         ("Requests", f"{reading.requests:,.0f}", _in_flight(reading), None),
-        ("Blocked", _share(reading.blocks, reading.requests), f"{reading.blocks:,.0f} turns", None),
+        (
+            "Blocked",
+            _share(reading.blocks, reading.requests),
+            f"{reading.blocks:,.0f} in all",
+            None,
+        ),
         (
             "False refusals",
             _share(reading.false_refusals("suspected"), reading.requests),

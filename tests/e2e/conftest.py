@@ -1,4 +1,7 @@
-"""The whole product as its user starts it: `safechat up`, as a process of its own."""
+"""The whole product as its user starts it: `safechat up`, as a process of its own.
+
+It starts its own engine, unless `SAFECHAT_TEST_ENGINE_URL` names one that runs already.
+"""
 
 import os
 import signal
@@ -42,6 +45,10 @@ class Up:
         except httpx.TransportError:
             return False
 
+    @property
+    def starts_its_engine(self) -> bool:
+        return "--engine-url" not in self.process.cmdline()
+
     def engine(self) -> psutil.Process:
         """The API server of vLLM."""
         children = self.process.children()
@@ -53,10 +60,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("up") / "up.log"
+    folder = tmp_path_factory.mktemp("up")
+    log = folder / "up.log"
+    environment = {**os.environ, "SAFECHAT_JOURNAL__FOLDER": str(folder / "journal")}
     command = [str(Path(sys.executable).with_name("safechat")), "up", "--port", str(port)]
+    if engine_url := os.environ.get("SAFECHAT_TEST_ENGINE_URL"):
+        command += ["--engine-url", engine_url]
     with log.open("w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ})
+        child = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     running = Up(f"http://127.0.0.1:{port}", psutil.Process(child.pid), log)
     try:
         yield running
