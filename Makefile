@@ -21,7 +21,7 @@ UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify images chart dashboard lock bench soak clean
+.PHONY: help up install guard check test verify images screenshots chart dashboard lock bench soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
