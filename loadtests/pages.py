@@ -28,16 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import free_engine
-from loadtests.relay import (
-    GATEWAY_COMMAND,
-    GATEWAY_ENVIRONMENT,
-    READY_PATH,
-    complete,
-    free_port,
-    progress,
-    ready,
-    started,
-)
+from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, READY_PATH, complete
+from loadtests.servers import free_port, progress, ready, started
 
 WORDS = 64
 WORD_MS = 50.0
@@ -157,9 +149,9 @@ async def run(chats: int, seconds: float) -> list[Speed]:
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         with (
-            started(engine_command, {}, cores[0]) as engine,
-            started(GATEWAY_COMMAND, environment, cores[-1]) as gateway,
-            started(pages_command, {}, cores[0]) as pages_process,
+            started(engine_command, {}, cores[:1]) as engine,
+            started(GATEWAY_COMMAND, environment, cores[-1:]) as gateway,
+            started(pages_command, {}, cores[:1]) as pages_process,
         ):
             await ready(session, f"{engine_url}/health", engine)
             await ready(session, f"{url}{READY_PATH}", gateway)
