@@ -34,7 +34,7 @@ RED_TEAM_FORM = (
 # Drawing each word by itself would cost more than making it.
 DRAW_EVERY_S = 0.06
 PAUSE = 2.0
-"""How long nothing is drawn, as a multiple of what the last drawing took: under load, less often."""
+"""Time without drawing, as a multiple of what the last drawing took: less often under load."""
 _DOWNLOAD = """(text) => {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], {type: "application/json"}));
