@@ -246,6 +246,17 @@ FLYWHEEL = (
         "Confirmed: a harmless question was declined.",
     ),
     Panel(
+        "Doubted refusals in the journal",
+        COUNT,
+        {"{{state}}": f"max by (state) (safechat_review_false_refusals{{{JOB}}})"},
+    ),
+    Panel(
+        "Agreement of raters",
+        SHARE,
+        {"{{task}}": f"max by (task) (safechat_review_agreement{{{JOB}}})"},
+        "Gwet's AC2; nothing until two have rated one item.",
+    ),
+    Panel(
         "Appeals, a day",
         COUNT,
         {

@@ -93,7 +93,8 @@ def rules_in(expression: str) -> set[str]:
 
 async def test_every_metric_that_is_asked_for_is_one_of_the_gateway(watched: Watched) -> None:
     await watched.chat()
-    exposed = set(re.findall(r"^(\w+)", (await watched.gateway.get("/metrics")).text, re.M))
+    text = (await watched.gateway.get("/metrics")).text
+    exposed = set(re.findall(r"^(?:# TYPE )?(\w+)", text, re.M))
     asked = set[str]().union(*map(metrics_in, ASKED))
     assert len(asked) > 30
     assert asked <= exposed
