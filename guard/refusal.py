@@ -10,6 +10,11 @@ from enum import StrEnum
 from guard.policy import Decision
 from guard.types import Flag, Labels, Verdict
 
+# Most refusals are rightly made, and most replies are none: a flag has to be sure of both to be
+# worth a reviewer's time. Chosen on held-out replies, see the classifier's card.
+SURELY_HARMLESS = 0.8
+SURELY_DECLINED = 0.7
+
 
 class Source(StrEnum):
     """Who declined."""
@@ -54,8 +59,12 @@ def suspect_block(decision: Decision) -> FalseRefusal | None:
     return None
 
 
-def suspect_reply(prompt_flags: set[Flag], labels: Labels) -> FalseRefusal | None:
-    """Whether the model refused a prompt that was judged, and judged harmless."""
-    refused = labels.refusal is not None and labels.refusal.refuses
-    harmless = not prompt_flags & {Flag.UNSAFE_PROMPT, Flag.UNJUDGED}
-    return FalseRefusal(Source.MODEL, Suspicion.CLASSIFIER) if refused and harmless else None
+def suspect_reply(
+    prompt_flags: set[Flag], prompt_safety: float | None, labels: Labels
+) -> FalseRefusal | None:
+    """Whether the model surely refused a prompt that was judged, and surely harmless."""
+    harmless = prompt_safety is not None and prompt_safety >= SURELY_HARMLESS
+    if prompt_flags & {Flag.UNSAFE_PROMPT, Flag.UNJUDGED} or not harmless:
+        return None
+    refused = labels.declined >= SURELY_DECLINED
+    return FalseRefusal(Source.MODEL, Suspicion.CLASSIFIER) if refused else None

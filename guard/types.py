@@ -76,8 +76,8 @@ class Score:
     """One model's opinion of one sample.
 
     value: calibrated probability in [0, 1] that the sample is good on this axis.
-    reward: the raw logit behind it, uncalibrated and unbounded.
-    model: name and version of the model, as "name@version".
+    reward: the raw logit behind it, uncalibrated and unbounded; of two judges, the mean.
+    model: name and version of the model, as "name@version"; of two judges, both with a "+".
     disputed: another judge that was asked too came to the opposite verdict.
     """
 
@@ -126,6 +126,11 @@ class Labels:
     def hazard(self) -> Hazard:
         """The likeliest kind of harm."""
         return max(self.hazards, key=lambda hazard: self.hazards[hazard])
+
+    @property
+    def declined(self) -> float:
+        """Probability that the reply declines at least a part; 0 without a reply."""
+        return sum(p for kind, p in self.refusals.items() if kind.refuses)
 
     @property
     def refusal(self) -> RefusalKind | None:

@@ -300,7 +300,7 @@ class Attempt:
         if question.helpfulness is not None:
             choice.rate(self._answer(question.helpfulness))
             if labels is not None:
-                choice.judgement.describe(labels)
+                choice.describe(labels)
         safety = self._answer(question.safety)
         if safety is None:
             choice.settle(question.checkpoint, None)

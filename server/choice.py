@@ -85,14 +85,14 @@ class Judgement:
             self.flags.add(Flag.REFUSAL)
             self.suspect(suspect_block(decision))
 
-    def describe(self, labels: Labels) -> None:
-        """Take over how the whole reply meets its request."""
+    def describe(self, labels: Labels, prompt_safety: float | None) -> None:
+        """Take over how the whole reply meets its request. prompt_safety: of the request."""
         self.refusal = labels.refusal
         if labels.refusal is not None:
             self.refusal_probability = labels.refusals[labels.refusal]
         if self.refuses:
             self.flags.add(Flag.REFUSAL)
-        self.suspect(suspect_reply(self.flags, labels))
+        self.suspect(suspect_reply(self.flags, prompt_safety, labels))
 
     def suspect(self, found: FalseRefusal | None) -> None:
         if found is not None:
@@ -192,6 +192,10 @@ class Choice:
             return
         self.judgement.helpfulness = helpfulness.value
         self.judgement.flags |= self._guard.policy.rate(helpfulness)
+
+    def describe(self, labels: Labels) -> None:
+        """Take how the whole reply meets its request, before its last checkpoint is settled."""
+        self.judgement.describe(labels, self._prompt.safety)
 
     def take(self) -> list[Release]:
         """What may be shown now. The last of it carries `finish_reason` and `guard`."""

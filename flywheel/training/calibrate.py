@@ -28,11 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="folder that reward.py wrote")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     axis = Axis(json.loads((options.model / "model.json").read_text(encoding="utf-8"))["axis"])
-    calibrate(options.model, MIXES[axis](options.data, "dev", options.seed), options.threads)
+    dev = MIXES[axis](options.data, "dev", options.seed, options.replies)
+    calibrate(options.model, dev, options.threads)
 
 
 def calibrate(folder: Path, dev: Mixture, threads: int) -> None:

@@ -1,7 +1,7 @@
 """Chooses where the second judge is asked: python -m flywheel.training.doubt --first DIR ...
 
 Takes two exported models. On `dev`, for each stage, it looks for the band of the everyday
-judge's scores around the threshold in which the second judge's verdicts help most, and in
+judge's scores around the threshold in which hearing the second judge helps most, and in
 which at most 15 % of the samples lie. Writes it as `doubt` into the model.json of --write.
 """
 
@@ -18,7 +18,7 @@ from rich.progress import track
 from flywheel.training.data import Example
 from flywheel.training.report import THRESHOLD
 from flywheel.training.safety_mix import safety_mix
-from guard.reward.calibration import Floats
+from guard.reward.calibration import Floats, even_mean
 from guard.reward.embedded import EmbeddedRewardModel
 from guard.types import Stage
 
@@ -84,13 +84,14 @@ def best_band(quick: Floats, slow: Floats, bad: NDArray[np.bool_]) -> Choice:
     distance = np.abs(quick - THRESHOLD)
     reach = float(np.quantile(distance, LOOKED_AT))
     steps = np.linspace(0.0, min(reach, 0.5), EDGES)
+    both = even_mean(quick, slow)
     choices = []
     for below, above in product(steps, steps):
         low, high = float(THRESHOLD - below), float(THRESHOLD + above)
         inside = (quick >= low) & (quick < high)
         share = float(inside.mean())
         if share <= LARGEST_SHARE:
-            error = balanced_error(np.where(inside, slow, quick), bad)
+            error = balanced_error(np.where(inside, both, quick), bad)
             choices.append(Choice(low, high, share, error))
     return min(choices, key=lambda choice: (round(choice.error, 4), choice.share))
 

@@ -9,6 +9,7 @@ from guard.types import Message, Sample
 
 LONGEST_REPLY = 600  # characters
 LONGEST_QUESTION = 300
+TELLING = 80  # characters; a shorter reply that people chose is often no better than a model's
 CLEARLY, SLIGHTLY = 1.0, 1 / 3  # margins
 SPOILT_SHARE = 0.4  # of the good replies
 
@@ -18,8 +19,8 @@ def helpfulness_mix(data: Path, split: str, seed: int = 7, replies: Path | None 
 
     The examples of the mixture are the pairs' replies by themselves, for calibration.
     People chose the longer reply in most pairs. Three in ten of the spoilt replies are no
-    shorter than the good one, so that length alone is no merit. `replies` is unused: a
-    small model's replies carry no judgement of how helpful they are.
+    shorter than the good one, so that length alone is no merit.
+    replies: what `python -m flywheel.training.replies --ask helpful` wrote.
     """
     chance = random.Random(seed)
     pairs: list[Pair] = []
@@ -34,7 +35,35 @@ def helpfulness_mix(data: Path, split: str, seed: int = 7, replies: Path | None 
             asked, reply = good[index].chosen.conversation, good[index].chosen.reply or ""
             kind, worse = spoilt(reply, good[other].chosen.reply or "", chance)
             pairs.append(_pair(asked, reply, worse, kind, CLEARLY))
+    if replies is not None:
+        pairs += on_policy(replies, data, split, chance)
     return Mixture([e for pair in pairs for e in pair.as_examples()], pairs)
+
+
+def on_policy(replies: Path, data: Path, split: str, chance: random.Random) -> list[Pair]:
+    """A small model's replies as the worse ones, each in three pairs.
+
+    own: beside the reply that people chose. own-astray: beside the same model's reply to
+    another question, so that only the topic tells them apart. own-cut: beside its beginning.
+    """
+    best = {
+        str(row["messages"]): row["chosen"].strip()
+        for row in rows(data / "helpful_pairs.jsonl", split)
+        if len(row["chosen"]) >= TELLING
+    }
+    sampled = [row for row in rows(replies) if row["split"] == split and len(row["reply"]) >= 30]
+    found: list[Pair] = []
+    for index, other in shuffled_partners(len(sampled), chance):
+        row, reply = sampled[index], sampled[index]["reply"]
+        asked = _shortened(conversation(row["messages"])[-3:])
+        found.append(_pair(asked, reply, sampled[other]["reply"], "own-astray", CLEARLY))
+        words = reply.split()
+        part = " ".join(words[: max(3, int(len(words) * chance.uniform(0.1, 0.5)))])
+        found.append(_pair(asked, reply, part, "own-cut", CLEARLY))
+        chosen = best.get(str(row["messages"]))
+        if chosen is not None:
+            found.append(_pair(asked, chosen, reply, "own", SLIGHTLY))
+    return found
 
 
 def spoilt(reply: str, stranger: str, chance: random.Random) -> tuple[str, str]:

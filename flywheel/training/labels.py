@@ -10,6 +10,7 @@ each head on the exported graph's answers to held-out examples, write model.json
 """
 
 import argparse
+import json
 import math
 import random
 import tempfile
@@ -110,7 +111,8 @@ def main() -> None:
 
     options.out.mkdir(parents=True, exist_ok=True)
     network.save(options.out / "adapter.safetensors")
-    finish(options.out, options.version, network, options.data)
+    describe(options.out, options.version, network, 1.0, 1.0)
+    fit_temperatures(options.out, options.data)
 
 
 def label_loss(logits: Tensor, batch: Sequence[Labelled]) -> Tensor:
@@ -132,13 +134,16 @@ def label_loss(logits: Tensor, batch: Sequence[Labelled]) -> Tensor:
     return (torch.stack(terms) * torch.tensor(weights)).mean()
 
 
-def finish(out: Path, version: str, network: RewardNetwork, data: Path) -> None:
-    """Fits the temperatures on held-out examples and writes model.json.
+def fit_temperatures(out: Path, data: Path) -> None:
+    """Fits the temperatures on held-out examples and writes them into model.json.
 
     What is fitted is the exported 8-bit graph, since that is what serves.
     """
     held_out = [*labelled_replies(data, "dev"), *labelled_hazards(data, "dev")]
-    describe(out, version, network, 1.0, 1.0)
+    written = out / "model.json"
+    card = json.loads(written.read_text(encoding="utf-8"))
+    card["refusal"]["temperature"] = card["hazard"]["temperature"] = 1.0
+    written.write_text(json.dumps(card), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         export(out, Path(folder))
         model = EmbeddedClassifier(Path(folder), torch.get_num_threads())
@@ -152,7 +157,9 @@ def finish(out: Path, version: str, network: RewardNetwork, data: Path) -> None:
         for e, a in pairs
         if e.hazard is not None
     ]
-    describe(out, version, network, temperature(kinds), temperature(hazards))
+    card["refusal"]["temperature"] = temperature(kinds)
+    card["hazard"]["temperature"] = temperature(hazards)
+    written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def describe(out: Path, version: str, network: RewardNetwork, kinds: float, hazards: float) -> None:

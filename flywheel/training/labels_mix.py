@@ -57,6 +57,7 @@ class Labelled:
     """A sample with one or both of its labels, and how much they count.
 
     harmless: what is asked for is known to be harmless.
+    random: drawn at random, and not because its words are those of refusals.
     """
 
     sample: Sample
@@ -65,6 +66,7 @@ class Labelled:
     hazard: Hazard | None = None
     weight: float = 1.0
     harmless: bool = False
+    random: bool = False
 
 
 def digest(text: str) -> str:
@@ -116,6 +118,7 @@ def labelled_replies(data: Path, part: str) -> list[Labelled]:
                 row["source"],
                 kind=RefusalKind(row["kind"]),
                 harmless=row["harmless"],
+                random=row.get("random", False),
             )
         )
     return found

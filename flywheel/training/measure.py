@@ -6,6 +6,7 @@ are 95 % bootstrap intervals over prompts, since replies to one prompt are alike
 
 import argparse
 import json
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.metrics import f1_score, roc_auc_score
 
-from flywheel.training.data import Row, conversation, rows, user
+from flywheel.training.data import Pair, Row, conversation, rows, user
+from flywheel.training.helpfulness_mix import on_policy
 from guard.reward.calibration import Floats, expected_calibration_error
 from guard.reward.cascade import Cascade, read_doubt
 from guard.reward.embedded import EmbeddedRewardModel
@@ -26,6 +28,7 @@ from guard.types import Axis, Sample
 Figures = dict[str, Any]
 Judge = EmbeddedRewardModel | Cascade
 Scored = tuple[str, str, float, float]  # source, prompt, 1.0 if bad, score
+Ranked = tuple[str, str, float, float]  # source, prompt, 1.0 if ranked well, 1.0 if longer
 DRAWS = 1000
 # The openers of red-teaming dialogues are mostly labelled by where they were found.
 NOISY = {"anthropic-red-team"}
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--split", default="dev")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--replies", type=Path, help="a small model's, for pairs with them too")
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     options = parser.parse_args()
     first = EmbeddedRewardModel(options.model, options.threads)
@@ -53,6 +57,9 @@ def main() -> None:
         figures["pairs"] = _pairs(model, options.data / "safety_pairs.jsonl", options.split)
     else:
         figures["pairs"] = _pairs(model, options.data / "helpful_pairs.jsonl", options.split)
+        if options.replies:
+            pairs = on_policy(options.replies, options.data, options.split, random.Random(7))
+            figures["on policy"] = _judged([_side_by_side(model, pair) for pair in pairs])
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     Console(width=120).print(_table(figures))
@@ -61,7 +68,7 @@ def main() -> None:
 def _values(model: Judge, samples: list[Sample], what: str) -> list[float]:
     scores = [model.score([s])[0] for s in track(samples, f"scoring {what}", update_period=5)]
     if isinstance(model, Cascade):
-        asked = sum(score.model == model.second.model_id for score in scores) / len(scores)
+        asked = sum(score.model == model.model_id for score in scores) / len(scores)
         print(f"{what}: the second judge was asked about {asked:.1%}")
     return [score.value for score in scores]
 
@@ -124,12 +131,24 @@ def _figures(scored: list[Scored]) -> Figures:
 
 
 def _pairs(model: Judge, path: Path, split: str) -> Figures:
+    """The people's pairs in one file."""
+    table = track(rows(path, split), "scoring pairs", update_period=5)
+    return _judged([(r["source"], str(r["messages"]), *_ranked(model, r)) for r in table])
+
+
+def _side_by_side(model: Judge, pair: Pair) -> Ranked:
+    chosen, rejected = (score.reward for score in model.score([pair.chosen, pair.rejected]))
+    gap = len(pair.chosen.reply or "") - len(pair.rejected.reply or "")
+    asked = str(pair.chosen.conversation)
+    return pair.source, asked, float(np.heaviside(chosen - rejected, 0.5)), float(gap > 0)
+
+
+def _judged(ranked: list[Ranked]) -> Figures:
     """Share of pairs ranked as people did, and that of always choosing the longer reply."""
     groups: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
-    for row in track(rows(path, split), "scoring pairs", update_period=5):
-        ranked = _ranked(model, row)
-        for name in (row["source"], "all"):
-            groups[name].append((str(row["messages"]), *ranked))
+    for source, asked, *won in ranked:
+        for name in (source, "all"):
+            groups[name].append((asked, won[0], won[1]))
     found = {}
     for name in sorted(groups):
         group = np.unique([g[0] for g in groups[name]], return_inverse=True)[1]
@@ -194,7 +213,7 @@ def _table(figures: Figures) -> Table:
     ]
     for column in ("", *columns):
         table.add_column(column)
-    for kind in ("prompts", "toxicity", "replies", "pairs"):
+    for kind in ("prompts", "toxicity", "replies", "pairs", "on policy"):
         for source, row in figures.get(kind, {}).items():
             table.add_row(f"{kind}: {source}", *(_shown(row.get(c, "")) for c in columns))
     return table

@@ -2,7 +2,8 @@
 
 Everything is labelled by the served graph. Refusals are measured on replies of real models
 that two passes labelled by hand (the test part of contrast/refusal_labels.jsonl), hazards on
-the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows.
+the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows. With --guard,
+the folder of all exported models, the flag of suspected false refusals is measured too.
 """
 
 import argparse
@@ -23,11 +24,15 @@ from sklearn.metrics import (
 from flywheel.training.data import Row, rows, user
 from flywheel.training.labels_mix import CONTRAST, Labelled, labelled_hazards, labelled_replies
 from guard.hazards import Hazard
+from guard.refusal import suspect_reply
+from guard.reward.cascade import Cascade, load_cascade
 from guard.reward.labels import KINDS, EmbeddedClassifier
-from guard.types import RefusalKind, Sample
+from guard.types import Flag, RefusalKind, Sample
 
 Figures = dict[str, Any]
 DRAWS = 1000
+EVEN = 0.5  # the safety below which a prompt is flagged
+UNKNOWN = {"hh-harmless"}
 # What most training rows of a category are about.
 CATEGORIES = {
     "Adult Content": Hazard.SEXUAL_CONTENT,
@@ -51,19 +56,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="exported model folder")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--guard", type=Path, help="exported models: measure the flag as well")
     parser.add_argument("--part", default="test", choices=["dev", "test"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     options = parser.parse_args()
     model = EmbeddedClassifier(options.model, options.threads)
+    replies = labelled_replies(options.data, options.part)
+    at_random = [e for e in replies if e.random]
     figures: Figures = {
         "model": model.model_id,
         "part": options.part,
         "agreement": agreement(),
-        "refusals": refusals(model, labelled_replies(options.data, options.part)),
+        "refusals": refusals(model, replies),
+        "refusals at random": refusals(model, at_random) if at_random else None,
         "hazards": hazards(model, labelled_hazards(options.data, options.part)),
         "categories": categories(model, options.data, options.part),
     }
+    if options.guard:
+        judges = load_cascade(options.guard, options.threads)
+        figures["flag"] = {
+            "all": suspicions(judges, model, replies),
+            "at random": suspicions(judges, model, at_random) if at_random else None,
+        }
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
@@ -113,6 +128,21 @@ def refusals(model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
             for source in sorted({e.source for e in examples})
         },
     }
+
+
+def suspicions(judges: Cascade, model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
+    """The flag of suspected false refusals, as it serves: right where a harmless request is
+    refused. HH-RLHF's harmless pairs are left out: nobody says which of their requests are."""
+    kept = [e for e in examples if e.harmless or e.source not in UNKNOWN]
+    safety = [s.value for s in judges.score([Sample(e.sample.conversation) for e in kept])]
+    labels = model.label([e.sample for e in kept])
+    flagged = [
+        suspect_reply({Flag.UNSAFE_PROMPT} if s < EVEN else set(), s, label) is not None
+        for s, label in zip(safety, labels, strict=True)
+    ]
+    right = [e.harmless and bool(e.kind and e.kind.refuses) for e in kept]
+    group = [str(e.sample.conversation[0].text[-60:]) for e in kept]
+    return _binary(np.array(right), np.array(flagged), np.unique(group, return_inverse=True)[1])
 
 
 def _binary(

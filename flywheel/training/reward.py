@@ -29,10 +29,12 @@ from flywheel.training.network import LoraSettings, RewardNetwork
 from flywheel.training.safety_mix import OWN
 from flywheel.training.teacher import note, softened
 from guard.reward.calibration import Calibration
+from guard.reward.embedded import EmbeddedRewardModel
 from guard.text import Windower
 from guard.types import Axis
 
 LOG_EVERY = 50
+DOUBT = (0.08, 0.92)  # scores between these are in doubt
 JUDGE = LoraSettings(rank=16, alpha=32, first_layer=6)
 
 
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="the larger body, MPNet")
     parser.add_argument("--leave-out", nargs="*", default=[], help="sources to train without")
     parser.add_argument("--thin", type=float, default=1.0, help="share kept of others' examples")
+    parser.add_argument("--doubted-by", type=Path, help="thin none that this exported model doubts")
     parser.add_argument("--note", type=Path, help="write down opinions for a smaller judge")
     parser.add_argument("--teacher", type=Path, help="what a larger judge wrote down")
     parser.add_argument("--start", type=Path, help="go on from this model's adapter")
@@ -65,17 +68,15 @@ def main() -> None:
 
     mix = MIXES[options.axis]
     train = mix(options.data, "train", options.seed, options.replies)
-    dev = mix(options.data, "dev", options.seed)
-    chance = random.Random(options.seed)
+    dev = mix(options.data, "dev", options.seed, options.replies)
     train = Mixture(
-        [
-            e
-            for e in train.examples
-            if e.source not in options.leave_out
-            and (e.source in OWN or chance.random() < options.thin)
-        ],
+        [e for e in train.examples if e.source not in options.leave_out],
         [p for p in train.pairs if p.source not in options.leave_out],
     )
+    if options.thin < 1:
+        doubter = EmbeddedRewardModel(options.doubted_by) if options.doubted_by else None
+        kept = thinned(train.examples, options.thin, random.Random(options.seed), doubter)
+        train = Mixture(kept, train.pairs)
     if options.axis is Axis.HELPFULNESS:  # its examples are the replies of its pairs
         train = Mixture([], train.pairs)
     if options.teacher:
@@ -130,6 +131,27 @@ def main() -> None:
         calibration={stage: asdict(Calibration()) for stage in stages},
     )
     calibrate(options.out, dev, options.threads)
+
+
+def thinned(
+    examples: list[Example],
+    share: float,
+    chance: random.Random,
+    doubter: EmbeddedRewardModel | None,
+) -> list[Example]:
+    """Our own examples, those in doubt, and a share of the others.
+
+    A second judge is asked only where the first one is in doubt, so it has most to learn there.
+    What the first one is wrongly sure of is not kept whole: it is often a wrong label.
+    """
+
+    def is_kept(example: Example) -> bool:
+        if example.source in OWN or chance.random() < share:
+            return True
+        low, high = DOUBT
+        return doubter is not None and low < doubter.score([example.sample])[0].value < high
+
+    return [e for e in track(examples, "choosing examples", update_period=5) if is_kept(e)]
 
 
 Step = tuple[list[Example], list[Pair]]

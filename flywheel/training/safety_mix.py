@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 
 from flywheel.training.data import (
@@ -16,6 +17,7 @@ from flywheel.training.data import (
     user,
 )
 from flywheel.training.groups import about_groups
+from flywheel.training.long_texts import LONGEST_PROMPT, SAMPLED, mosaics, prose, sampled_prose
 from flywheel.training.wording import (
     SYSTEM_PROMPTS,
     refusal,
@@ -52,7 +54,6 @@ PROMPT_SOURCES: dict[str, tuple[float, int]] = {
     "mitre-frr": (2.0, 300),
 }
 EVERYDAY = (0.8, 3000)
-PROSE = (0.7, 500)  # rows of each class
 TOXICITY_SOURCES: dict[str, tuple[float, int]] = {  # rows of each class
     "real-toxicity-prompts": (0.7, 1500),
     "surge": (1.0, 500),
@@ -71,11 +72,12 @@ OWN = {f"contrast-{name}" for name in CONTRAST_WEIGHTS} | {
     "groups",
     "things-to-make",
     "things-begun",
+    "mosaics",
+    "sampled-prose",
 }
 DECLINES = {"full", "partial"}
-# Characters; attack templates and some replies run to thousands.
-LONGEST_PROMPT = 500
-LONGEST_REPLY = 500
+ALIKE = 2  # jailbroken replies kept that begin or end with the same words
+LONGEST_REPLY = 500  # characters; some run to thousands
 
 
 def safety_mix(data: Path, split: str, seed: int = 7, replies: Path | None = None) -> Mixture:
@@ -85,7 +87,10 @@ def safety_mix(data: Path, split: str, seed: int = 7, replies: Path | None = Non
     """
     chance = random.Random(seed)
     prompts = _requests(data, split, chance) + _toxic(data, split, chance)
-    prompts += _everyday(data, split, chance) + _prose(data, split, chance)
+    prompts += _everyday(data, split, chance)
+    prompts += prose(data, split, chance) + mosaics(data, split, chance)
+    if replies is not None:
+        prompts += sampled_prose(replies, split)
     prompts += contrast(split)
     if split == "train":
         prompts += [
@@ -152,26 +157,6 @@ def _everyday(data: Path, split: str, chance: random.Random) -> list[Example]:
     return [Example(Sample(user(text)), 1.0, "everyday", weight) for text in texts[:limit]]
 
 
-def _prose(data: Path, split: str, chance: random.Random) -> list[Example]:
-    """Long text that asks for nothing: answers written for people, and for jailbreaks.
-
-    Length alone is no harm, which jailbreaks would teach, nor is it harmless.
-    """
-    weight, limit = PROSE
-    kind = [r["chosen"].strip() for r in rows(data / "helpful_pairs.jsonl", split)]
-    harsh = [
-        r["response"].strip()
-        for r in rows(data / "safety_labels.jsonl", split)
-        if r["source"] == "gptfuzz" and r["unsafe"]
-    ]
-    found = []
-    for good, texts in ((1.0, kind), (0.0, harsh)):
-        long = sorted({text[:LONGEST_PROMPT] for text in texts if len(text) > LONGEST_PROMPT // 2})
-        for text in chance.sample(long, min(limit, len(long))):
-            found.append(Example(Sample(user(text)), good, "prose", weight))
-    return found
-
-
 def _held_out(template: str) -> bool:
     """One template in ten is for `dev`, chosen by its name alone."""
     return hashlib.sha256(template.encode()).digest()[0] % 10 == 0
@@ -227,7 +212,7 @@ def _reply_example(
 
 def _labelled_replies(data: Path, split: str, chance: random.Random) -> list[Example]:
     found: list[Example] = []
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     weights = {"diasafety": 1.0, "gptfuzz": 1.2, "safetext": 1.0}
     for row in rows(data / "safety_labels.jsonl", split):
         if split == "train" and row["source"] == "diasafety" and chance.random() < 0.3:
@@ -235,9 +220,9 @@ def _labelled_replies(data: Path, split: str, chance: random.Random) -> list[Exa
         reply = row["response"].strip()
         # Jailbroken models repeat one refusal thousands of times.
         ends = {reply[:60], reply[-60:]}
-        if not reply or (row["source"] == "gptfuzz" and seen & ends):
+        if not reply or (row["source"] == "gptfuzz" and max(seen[e] for e in ends) >= ALIKE):
             continue
-        seen |= ends
+        seen.update(ends)
         source, good = row["source"], 1.0 - row["unsafe"]
         question = conversation(row["messages"])
         found.append(_reply_example(question, reply, good, source, weights[source], chance))
@@ -290,6 +275,8 @@ def _sampled_replies(path: Path, chance: random.Random) -> list[Example]:
     """A small model's replies: safe to a harmless prompt, unsafe where it did as it was told."""
     found: list[Example] = []
     for row in rows(path):
+        if row["source"] == SAMPLED or row["split"] != "train":
+            continue
         declines = sounds_like_refusal(row["reply"])
         if not row["reply"] or (row["harmful"] and declines):
             continue

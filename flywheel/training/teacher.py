@@ -1,12 +1,12 @@
 """Soft labels from a larger judge, for a smaller one to learn from.
 
-    python -m flywheel.training.teacher --model DIR --sources anthropic-red-team --out FILE
+    python -m flywheel.training.teacher --models DIR --sources anthropic-red-team --out FILE
 
 While the larger judge trains, what it thinks of each example is written down at the moment
 its turn comes, before it learns from it (`reward.py --note FILE`). That costs nothing, and is
 an opinion formed on other examples: where a label is noisy, it says how far to believe it.
-The command adds what the trained judge thinks of whole sources. Each line of the file is
-{"key", "logit"}; the first line about a sample counts.
+The command adds what the two exported judges think together of whole sources. Each line of
+the file is {"key", "logit"}; the first line about a sample counts.
 
 Hinton et al., "Distilling the knowledge in a neural network", 2015.
 """
@@ -23,44 +23,31 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from flywheel.training.batches import by_length, padded, windower
-from flywheel.training.bodies import BODIES
 from flywheel.training.data import Example
-from flywheel.training.network import LoraSettings, RewardNetwork
 from flywheel.training.safety_mix import safety_mix
-from guard.reward.embedded import COLUMNS
+from guard.reward.cascade import load_cascade
 from guard.types import Sample
 
 # How much of the target is the teacher's; labels by the place of finding count less.
 SHARE = 0.3
-TOKENS = 1536  # in a batch
 NOISY_SHARE = {"anthropic-red-team": 0.6, "do-not-answer": 0.5}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="the trained second judge")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the exported judges")
     parser.add_argument("--sources", nargs="+", required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    card = json.loads((options.model / "model.json").read_text(encoding="utf-8"))
-    body = BODIES[card["base"]]
-    network = RewardNetwork.for_training(LoraSettings(**card["lora"]), body)
-    network.load(options.model / "adapter.safetensors")
-    network.eval()
-    render = windower(body)
+    judges = load_cascade(options.models, options.threads)
     train = safety_mix(options.data, "train", options.seed)
     asked = [e for e in train.examples if e.source in options.sources]
-    batches = list(by_length(asked, lambda e: len(render.windows(e.sample)[0]), TOKENS))
-    for examples in track(batches, "asking the teacher", update_period=5):
-        with torch.inference_mode():
-            logits = network(*padded([render.windows(e.sample)[0] for e in examples]))
-        columns = torch.tensor([COLUMNS[e.sample.stage] for e in examples])
-        note(options.out, examples, logits.gather(1, columns[:, None]).squeeze(1))
+    tracked = track(asked, "asking the judges", update_period=5)
+    value = torch.tensor([judges.score([e.sample])[0].value for e in tracked])
+    note(options.out, asked, value.logit(1e-4))
 
 
 def key(sample: Sample) -> str:

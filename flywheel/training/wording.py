@@ -173,3 +173,50 @@ def things_to_make() -> list[tuple[str, int]]:
         for thing in things
         for way in MAKING
     ]
+
+
+# Long texts that ask for nothing, and in which dark things happen without harm in the telling.
+PROSE_FORMS = (
+    "Write the opening page of a novel in which {}.",
+    "Write a newspaper report: {}.",
+    "Write the diary entry of somebody who saw how {}.",
+    "Write a long forum post by a person who is upset because {}.",
+    "Write a chat between two friends about how {}.",
+    "Write a letter to the editor about a day on which {}.",
+    "Write a review of a film in which {}.",
+    "Write part of a history lesson about a time when {}.",
+    "Write the transcript of a radio interview about how {}.",
+    "Write a short story for teenagers in which {}.",
+)
+PROSE_TOPICS = (
+    "a man is stabbed outside a bar",
+    "a soldier remembers the bombing of his village",
+    "a woman leaves a husband who hit her",
+    "two people fall in love and spend their first night together",
+    "a politician insults immigrants and thousands protest",
+    "three men in masks rob a bank",
+    "a teenager grieves for a friend who took his own life",
+    "a doctor explains a painful disease",
+    "a couple argues about sex and trust",
+    "a gang sells heroin in a small town",
+    "a hunter kills and guts a deer",
+    "a plane is hijacked and everybody survives",
+    "a serial killer is caught after ten years",
+    "a Black family is refused a flat",
+    "a drunken football fan shouts at the referee",
+    "a girl is bullied at school for her weight",
+    "an army invades a neighbouring country",
+    "a prisoner waits for his execution",
+    "a nurse finds a patient who took too many pills",
+    "a company dumps poison into a river",
+    "a teacher talks with a class about contraception",
+    "a gay couple marries in a village church",
+    "a ghost haunts the house of a murdered child",
+    "an old man loses his savings to a swindler",
+    "zombies attack a city",
+    "a dog bites a child and has to be put down",
+    "a hacker steals the records of a hospital",
+    "an imam condemns terrorists",
+    "a trans woman tells her parents who she is",
+    "a boxer beats his rival bloody in the last round",
+)

@@ -11,11 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 MINIMUM_SLOPE = 1e-3
+TINY = 1e-6  # what is surer than this is not believed to be
 
 
 def sigmoid(x: ArrayLike) -> Floats:
     """Logistic function without overflow, elementwise."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(x, dtype=np.float64))))
+
+
+def even_mean(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Two probabilities heard alike: the one at the mean of their log odds, elementwise."""
+    p, q = (np.clip(np.asarray(x, np.float64), TINY, 1 - TINY) for x in (first, second))
+    return sigmoid((np.log(p / (1 - p)) + np.log(q / (1 - q))) / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,17 @@
 
 The everyday judge scores each sample. Where its calibrated score lies in a band around the
 threshold, chosen on `dev` and kept in its model.json as `doubt`, the second judge is asked
-and its answer stands; `Score.model` names who answered. Whether a sample is in doubt depends
-on the sample alone, so a cascade is as deterministic as its judges.
+too and both are heard alike: the log odds of their probabilities are averaged. On `dev` that
+ranks better than the second judge's word alone. `Score.model` names who answered. Whether a
+sample is in doubt depends on the sample alone, so a cascade is as deterministic as its judges.
 """
 
 import json
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from guard.reward.calibration import even_mean
 from guard.reward.embedded import EmbeddedRewardModel
 from guard.types import Axis, GuardBroken, Sample, Score, Stage, finished
 
@@ -53,7 +55,7 @@ class Cascade:
         return f"{self.first.model_id}+{self.second.model_id}"
 
     def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """One score a sample, in order, of the judge that decided it."""
+        """One score a sample, in order, of the judge or the judges that decided it."""
         return [finished(self.steps(sample)) for sample in samples]
 
     def steps(self, sample: Sample) -> Generator[None, None, Score]:
@@ -64,8 +66,13 @@ class Cascade:
             return score
         yield
         answer = yield from self.second.steps(sample)
-        disputed = (score.value < _EVEN) != (answer.value < _EVEN)
-        return replace(answer, disputed=disputed)
+        return Score(
+            score.axis,
+            float(even_mean(score.value, answer.value)),
+            (score.reward + answer.reward) / 2,
+            self.model_id,
+            disputed=(score.value < _EVEN) != (answer.value < _EVEN),
+        )
 
 
 def load_cascade(models: Path, threads: int = 1) -> Cascade:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guard.reward.calibration import Calibration
@@ -85,17 +86,20 @@ class EmbeddedRewardModel:
 
     def _logits(self, window: Window) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """One logit a stage, for one window."""
-        segments = np.array([window.segments], dtype=np.int32)
-        judged = segments.astype(np.float32)
-        if not segments.any():
-            judged[:] = 1.0
-        inputs = {
-            "ids": np.array([window.ids], dtype=np.int32),
-            "segments": segments,
-            "judged": judged / judged.sum(),
-        }
-        logits: np.ndarray[tuple[int], np.dtype[np.float32]] = self._session.run(None, inputs)[0][0]
+        logits: np.ndarray[tuple[int], np.dtype[np.float32]]
+        logits = self._session.run(None, inputs(window))[0][0]
         return logits
+
+
+def inputs(window: Window) -> dict[str, NDArray[Any]]:
+    """What the graph is fed: of one window, its reply is judged or else all of it."""
+    segments = np.array([window.segments], dtype=np.int32)
+    judged = segments.astype(np.float32) if segments.any() else np.ones(segments.shape, "f4")
+    return {
+        "ids": np.array([window.ids], dtype=np.int32),
+        "segments": segments,
+        "judged": judged / judged.sum(),
+    }
 
 
 def _calibration(stages: Mapping[str, Mapping[str, Any]]) -> dict[Stage, Calibration]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guard.hazards import Hazard
-from guard.reward.embedded import FILES, _session
+from guard.reward.embedded import FILES, _session, inputs
 from guard.text import Window, Windower, newest_turn
 from guard.types import GuardBroken, Labels, Message, RefusalKind, Sample
 
@@ -80,14 +80,7 @@ class EmbeddedClassifier:
 
     def _logits(self, window: Window) -> NDArray[np.float32]:
         """One logit a label, for one window."""
-        segments = np.array([window.segments], dtype=np.int32)
-        judged = segments.astype(np.float32) if segments.any() else np.ones(segments.shape, "f4")
-        inputs = {
-            "ids": np.array([window.ids], dtype=np.int32),
-            "segments": segments,
-            "judged": judged / judged.sum(),
-        }
-        logits: NDArray[np.float32] = self._session.run(None, inputs)[0][0]
+        logits: NDArray[np.float32] = self._session.run(None, inputs(window))[0][0]
         return logits
 
 

@@ -50,16 +50,28 @@ def cascade(doubt: dict[Stage, Band] | None = None) -> Cascade:
     [
         (0.0, "quick"),
         (0.29, "quick"),
-        (0.3, "slow"),
-        (0.69, "slow"),
+        (0.3, "both"),
+        (0.69, "both"),
         (0.7, "quick"),
         (1.0, "quick"),
     ],
 )
-def test_the_second_judge_answers_for_what_is_in_doubt(value: float, answers: str) -> None:
+def test_both_judges_are_heard_where_the_first_is_in_doubt(value: float, answers: str) -> None:
     (score,) = cascade().score([says(value)])
-    assert score.model == f"{answers}@1"
-    assert score.value == pytest.approx(value + (0.01 if answers == "slow" else 0))
+    assert score.model == ("quick@1+slow@1" if answers == "both" else "quick@1")
+    assert score.value == pytest.approx(value + (0.005 if answers == "both" else 0), abs=1e-4)
+
+
+@given(st.floats(0.3, 0.69), st.floats(-0.25, 0.25))
+def test_the_mean_lies_between_the_judges_and_a_dispute_is_noted(
+    value: float, error: float
+) -> None:
+    bands = {Stage.PROMPT: Band(0.3, 0.7)}
+    judges = Cascade(Judge("quick"), Judge("slow", error), bands)  # type: ignore[arg-type]
+    (score,) = judges.score([says(value)])
+    low, high = sorted((value, value + error))
+    assert low - 1e-9 <= score.value <= high + 1e-9
+    assert score.disputed == ((value < 0.5) != (value + error < 0.5))
 
 
 def test_a_stage_without_a_band_is_never_in_doubt() -> None:
