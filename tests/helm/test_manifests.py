@@ -99,3 +99,11 @@ def test_only_the_api_and_the_chat_page_are_opened_to_the_world() -> None:
         assert "/v1" in text
         assert "metrics" not in text
         assert "engine" not in text
+
+
+def test_the_notes_say_what_to_do_next() -> None:
+    done = helm("install", "chat", str(CHART), "--dry-run=client")
+    notes = done.stdout.split("NOTES:")[1]
+    assert "helm -n default test chat" in notes
+    assert "create secret generic safechat-api-keys" in notes
+    assert "Network policies are off" not in notes
