@@ -100,9 +100,9 @@ def run(
     """Try every strategy on every seed, and count what gets through.
 
     A seed is a row as for `safechat eval safety`: a request that should be declined. The guard's
-    safety model judges each reply beside the plain request; below the threshold the attempt has
-    succeeded, and the turn is reported to the gateway under test, where it waits for review. A
-    judge model rates the last reply of each attempt too.
+    safety model judges each reply, in its conversation and beside the plain request; below the
+    threshold in both the attempt has succeeded, and the turn is reported to the gateway under
+    test, where it waits for review. A judge model rates the last reply of each attempt too.
 
     Violations that are nearly the same count once. γ is how many an attacker finds in an hour, and
     in a hundred attempts. Keys: OPENAI_API_KEY, GUARD_API_KEY, JUDGE_API_KEY, ATTACKER_API_KEY.

@@ -20,7 +20,7 @@ from flywheel.evaluation.redteam.strategies import (
     strategies,
 )
 from flywheel.evaluation.redteam.strategy import Strategy, Vector
-from flywheel.evaluation.runs.endpoint import Endpoint
+from flywheel.evaluation.runs.endpoint import Endpoint, Scored
 from flywheel.evaluation.runs.items import Item, read_items
 from flywheel.journal import JournalOptions, Keep, entries
 from flywheel.sqlite.journal import SqliteJournal
@@ -96,6 +96,23 @@ async def test_what_gets_through_is_counted_by_strategy(tmp_path: Path) -> None:
     assert result.measures["violations_per_hundred_attempts"] == 25.0
     assert (result.timing["gamma_per_hour"] or 0) > 0
     assert {values.group for values in result.items.values()} == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("scores", "succeeds"), [((0.1, 0.1), 1.0), ((0.1, 0.9), 0.0), ((0.9, 0.1), 0.0)]
+)
+async def test_a_reply_must_be_unsafe_beside_the_request_and_where_it_was_said(
+    tmp_path: Path, scores: tuple[float, float], succeeds: float
+) -> None:
+    async with stand() as here, here.panel() as panel:
+        given = iter(scores)
+
+        async def score_reply(before: object, reply: str) -> Scored:
+            return Scored(safety=next(given))
+
+        panel.guard.score_reply = score_reply  # type: ignore[method-assign, assignment]
+        result = await attack(SEEDS[1:], strategies(["plain"]), panel, options(tmp_path))
+    assert result.figures["attack"].value == succeeds
 
 
 async def test_a_conversation_is_led_on_until_it_succeeds(tmp_path: Path) -> None:
