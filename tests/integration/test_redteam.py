@@ -110,7 +110,7 @@ async def test_a_reply_must_be_unsafe_beside_the_request_and_where_it_was_said(
         async def score_reply(before: object, reply: str) -> Scored:
             return Scored(safety=next(given))
 
-        panel.guard.score_reply = score_reply  # type: ignore[method-assign, assignment]
+        panel.guard.score_reply = score_reply  # type: ignore[method-assign]
         result = await attack(SEEDS[1:], strategies(["plain"]), panel, options(tmp_path))
     assert result.figures["attack"].value == succeeds
 
