@@ -126,8 +126,10 @@ class Spool:
     async def done(self, seqs: Sequence[int]) -> None:
         """Forget writes that Redis has."""
         rows = [(seq,) for seq in seqs]
-        await self._db.write(lambda db: db.executemany("DELETE FROM spool WHERE seq = ?", rows))
-        self.depth -= len(rows)
+        delete = "DELETE FROM spool WHERE seq = ?"
+        # An erasure may have removed some of them meanwhile, and counted them.
+        removed = await self._db.write(lambda db: db.executemany(delete, rows).rowcount)
+        self.depth -= max(removed, 0)  # -1 for no rows
 
     async def erase(self, conversation: str, key_id: str) -> int:
         """Strip what waits of a conversation; the bare turns still count when they arrive."""
