@@ -1,4 +1,4 @@
-"""The real engine killed under streams: every request ends in a typed way, and all is counted."""
+"""The real engine killed and frozen under streams: each request ends in words, and is counted."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ async def test_an_engine_killed_at_random_moments_loses_no_request() -> None:
             await _until_ready(client)
             streams = [asyncio.create_task(_stream(client)) for _ in range(STREAMS)]
             await asyncio.sleep(chance.uniform(0.3, 3))
-            _kill_engine()
+            _engine_core().kill()
             ends += await asyncio.gather(*streams)
             await _until_down(client)
         assert set(ends) <= {"[DONE]", "engine_error", "engine_timeout", "engine_unavailable"}
@@ -43,6 +43,30 @@ async def test_an_engine_killed_at_random_moments_loses_no_request() -> None:
         async with asyncio.timeout(60):
             while _restarts(gateway) < ROUNDS:
                 await asyncio.sleep(0.2)
+
+
+async def test_an_engine_that_freezes_is_given_up_and_taken_back() -> None:
+    settings = Settings(engine=EngineSettings(chunk_timeout_s=10, first_chunk_timeout_s=20))
+    chance = random.Random(12)
+    async with (
+        run_gateway(settings, guard=scripted_guard()) as gateway,
+        client_for(gateway, limits=httpx.Limits(max_connections=64)) as client,
+    ):
+        client.timeout = httpx.Timeout(60)
+        await _until_ready(client)
+        streams = [asyncio.create_task(_stream(client)) for _ in range(STREAMS)]
+        await asyncio.sleep(chance.uniform(0.3, 2))
+        core = _engine_core()
+        core.suspend()
+        ends = await asyncio.gather(*streams)
+        core.resume()
+        assert set(ends) <= {"[DONE]", "engine_timeout"}
+        after = await asyncio.gather(*(_stream(client) for _ in range(STREAMS)))
+        assert set(after) == {"[DONE]"}
+        failed = ends.count("engine_timeout")
+        done = {"completed": 2 * STREAMS - failed}
+        assert gateway.outcomes() == (done | {"engine_failed": failed} if failed else done)
+        assert gateway.parts.limits.in_flight == 0
 
 
 async def _until_ready(client: httpx.AsyncClient) -> None:
@@ -77,10 +101,10 @@ async def _stream(client: httpx.AsyncClient) -> str:
     return "[DONE]"
 
 
-def _kill_engine() -> None:
-    """Kill vLLM's engine core, which no handler of the API server can prevent."""
+def _engine_core() -> psutil.Process:
+    """vLLM's engine core: no handler of the API server can prevent what is done to it."""
     [core] = [p for p in psutil.Process().children(recursive=True) if "EngineCor" in p.name()]
-    core.kill()
+    return core
 
 
 def _restarts(gateway: RunningGateway) -> int:
