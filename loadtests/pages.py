@@ -27,7 +27,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import free_engine
 from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, READY_PATH, complete
 from loadtests.servers import free_port, progress, ready, started
 
@@ -61,6 +60,8 @@ class Pages:
         wanted = [ids["message"], "submit"]
         self._ask = next(d for d in config["dependencies"] if wanted in map(list, d["targets"]))
         self._trigger = ids["message"]
+        values = {c["id"]: c["props"].get("value") for c in config["components"]}
+        self._values = [values[field] for field in self._ask["inputs"][1:]]
 
     @classmethod
     async def open(cls, session: aiohttp.ClientSession, url: str) -> "Pages":
@@ -70,9 +71,8 @@ class Pages:
     async def chat(self) -> None:
         """One question in a conversation of its own, followed to the end of its reply."""
         visitor = uuid4().hex
-        values = ["What do time and tide do?", None, None, free_engine.MODEL, "", 0.7, 512, ""]
         asked = {
-            "data": values,
+            "data": ["What do time and tide do?", *self._values],
             "fn_index": self._ask["id"],
             "session_hash": visitor,
             "trigger_id": self._trigger,
