@@ -34,7 +34,7 @@ class Schedule:
     than `reach`: text without spaces is cut.
     """
 
-    distances: tuple[int, ...] = (8, 16, 32, 64, 128)
+    distances: tuple[int, ...] = (16, 48, 128)
     cap: int = 192
     reach: int = 64
     window: int = 640

@@ -118,12 +118,12 @@ def test_later_checkpoints_stand_at_word_ends_and_grow_apart_up_to_the_cap() -> 
 def test_text_without_spaces_is_judged_too() -> None:
     gate = Gate()
     gate.push("x" * 200)
-    assert [c.end for c in gate.due()] == [1, 73, 153]
+    assert [c.end for c in gate.due()] == [1, 81, 193]
 
 
 def test_after_a_block_nothing_more_is_released_judged_or_taken() -> None:
     gate = Gate()
-    gate.push("one two three four")
+    gate.push("one two three four five")
     first, second = gate.due()
     gate.settle(first, Verdict.ALLOW)
     gate.settle(second, Verdict.BLOCK)
@@ -146,7 +146,7 @@ def test_an_empty_reply_is_judged_once() -> None:
 
 def test_verdicts_out_of_order_are_refused() -> None:
     gate = Gate()
-    gate.push("one two three four")
+    gate.push("one two three four five")
     _, second = gate.due()
     with pytest.raises(ValueError, match="not the next"):
         gate.settle(second, Verdict.ALLOW)
