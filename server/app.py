@@ -140,7 +140,7 @@ async def _open(
     monitor = EngineMonitor(
         engine,
         changed=metrics.engine_up.set,
-        prepare=versions.follow if versions else None,
+        prepare=versions.ready if versions else None,
     )
     await stack.enter_async_context(monitor)
     mirror = None

@@ -16,7 +16,7 @@ class EngineMonitor:
     """Polls an engine's health. Open and close it as an async context manager.
 
     changed: called whenever the engine comes up or goes down. prepare: done before it counts
-    as up, each time: a restart has lost the adapters that were loaded.
+    as up, each time, and says whether it does: a restart has lost the adapters that were loaded.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class EngineMonitor:
         engine: Engine,
         *,
         changed: Callable[[bool], None] = lambda up: None,
-        prepare: Callable[[], Awaitable[None]] | None = None,
+        prepare: Callable[[], Awaitable[bool]] | None = None,
         every_s: float = 1.0,
     ) -> None:
         self.up = False
@@ -81,7 +81,7 @@ class EngineMonitor:
                     log.warning("engine_info_unreadable", error=repr(error))
                 self._unreadable, up = True, False
             if up and self._prepare is not None:
-                await self._prepare()
+                up = await self._prepare()
         if up != self.up:
             self.up = up
             self._unreadable = False

@@ -18,7 +18,7 @@ from flywheel.registry import aliases
 from flywheel.registry.aliases import Aliases
 from flywheel.registry.versions import BASE, Kind, Registry, RegistryError
 from guard.types import Axis, GuardError, RewardModel
-from server.errors import ApiError
+from server.errors import ApiError, EngineUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,8 @@ class Versions:
         self._behind = behind
         self._every_s = every_s
         self._reward = dict.fromkeys(_AXES, BASE)
-        self._refused: dict[tuple[Kind, str], str] = {}
+        self._trouble: dict[Kind, str] = {}
+        self._loaded = False
         self._unused: dict[str, float] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -80,8 +81,23 @@ class Versions:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def model(self, base: str) -> str:
-        """What the engine is asked for where a client asks for its own model."""
-        return base if self.live == BASE else adapter_name(self.live)
+        """What the engine is asked for where a client asks for its own model.
+
+        Raises EngineUnavailable while the engine has lost the version in service.
+        """
+        if self.live == BASE:
+            return base
+        if not self._loaded:
+            raise EngineUnavailable(
+                "the model is being loaded again; try again in a moment", retry_after_s=5.0
+            )
+        return adapter_name(self.live)
+
+    async def ready(self) -> bool:
+        """Whether the engine has the chat version that turns ask for, loaded now if need be."""
+        self._loaded = self.live == BASE
+        await self.follow()
+        return self._loaded
 
     async def follow(self) -> None:
         """Bring what is served in line with the aliases, once. Never raises what it can log."""
@@ -96,14 +112,25 @@ class Versions:
                         await self._follow_reward(kind, wanted)
                         behind = self._reward[kind] != wanted.live
                 except (ApiError, RegistryError, GuardError, OSError, ValidationError) as error:
-                    log.error("version_not_served", kind=kind.value, reason=str(error))
+                    self._tell(kind, str(error))
                     behind = True
+                else:
+                    self._trouble.pop(kind, None)
                 self._behind(kind, behind)
+
+    def _tell(self, kind: Kind, reason: str) -> None:
+        """Log a trouble once, however often it is met in a row."""
+        if self._trouble.get(kind) != reason:
+            self._trouble[kind] = reason
+            log.error("version_not_served", kind=kind.value, reason=reason)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            await self.follow()
+            try:
+                await self.follow()
+            except Exception:  # whatever it met, the next round must come
+                log.exception("versions_fault")
 
     async def _follow_chat(self, wanted: Aliases) -> None:
         named = {v for v in (wanted.live, wanted.shadow) if v is not None and v != BASE}
@@ -111,6 +138,7 @@ class Versions:
             self.shadow = None
             return  # an engine that never had an adapter need not know what one is
         served = await self._host.served()
+        self._loaded = self.live == BASE or adapter_name(self.live) in served
         # For one step back without a wait, the version before stays loaded as well.
         keep = named | ({wanted.previous} - {BASE})
         for version in sorted(keep):
@@ -118,7 +146,7 @@ class Versions:
                 await self._load_adapter(version)
         if self.live != wanted.live:
             log.info("chat_version", live=wanted.live, before=self.live)
-        self.live, self.shadow = wanted.live, wanted.shadow
+        self.live, self.shadow, self._loaded = wanted.live, wanted.shadow, True
         await self._unload(served - {adapter_name(v) for v in keep})
 
     async def _load_adapter(self, version: str) -> None:

@@ -111,6 +111,17 @@ def test_a_reply_that_was_cut_off_is_never_the_best(
         rejection.main(sampled(engine, prompts, tmp_path, "--version", "V1", "--samples", "2"))
 
 
+@pytest.mark.usefixtures("judge")
+def test_a_reply_that_was_cut_off_may_end_with_its_last_sentence(
+    engine: ScriptedEngine, prompts: Path, tmp_path: Path
+) -> None:
+    engine.script = Script.words('It is "maybe." And th', finish_reason="length")
+    rejection.main(
+        sampled(engine, prompts, tmp_path, "--version", "V1", "--samples", "1", "--trim", "true")
+    )
+    assert {texts(row) for row in read_rows(tmp_path / "best.jsonl")} == {'It is "maybe."'}
+
+
 def test_the_curve_is_the_mean_over_all_subsets() -> None:
     rewards = [0.1, 0.7, 0.4]
     highest, middle = rejection.curve([rewards])

@@ -118,6 +118,25 @@ async def test_an_engine_that_restarts_has_its_version_before_it_counts_as_up(
     await ask(client, engine)
 
 
+async def test_an_engine_that_restarts_without_its_version_does_not_count_as_up(
+    client: httpx.AsyncClient, engine: ScriptedEngine, registry: Registry, gateway: RunningGateway
+) -> None:
+    aliases.go_live(registry, Kind.CHAT, "V1")
+    await serves(gateway, "V1")
+    await engine.stop()
+    await until(lambda: not gateway.parts.monitor.up)
+    engine.adapters.clear()
+    engine.adapter_trouble = True
+    await engine.start()
+    await until(lambda: gateway.sample("safechat_version_behind", kind="chat") == 1)
+    await asyncio.sleep(1.2)  # longer than the monitor takes to look
+    assert not gateway.parts.monitor.up
+    refused = await client.post("/v1/chat/completions", json={**ASK, "model": engine.model})
+    assert refused.status_code == 503
+    engine.adapter_trouble = False
+    await until(lambda: gateway.parts.monitor.up)
+
+
 async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_in_service(
     client: httpx.AsyncClient, engine: ScriptedEngine, registry: Registry, gateway: RunningGateway
 ) -> None:

@@ -74,7 +74,7 @@ async def _sample(
     chosen: Sequence[Prompt], judge: Judge, settings: DistillationSettings
 ) -> list[files.Row]:
     log = files.Log(settings.out / "samples.jsonl")
-    async with Sampler(settings, settings.served) as sampler:
+    async with Sampler(settings, settings.served, trim=settings.trim) as sampler:
 
         async def work(prompt: Prompt) -> files.Row:
             risk = await asyncio.to_thread(judge.risk, prompt.chat)

@@ -18,7 +18,6 @@ kept what it was told at each turn, before any mending. measure_ghost.py says wh
 
 import asyncio
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +56,6 @@ class GhostSettings(SamplerSettings):
     samples: int = Field(1, ge=1, description="replies a turn, of which one is taken")
     most: int = Field(3, ge=1, description="instructions combined at once")
     checkable: float = Field(0.3, ge=0, le=1, description="share of conversations with checks")
-    trim: bool = Field(False, description="end a reply that was cut off after its last sentence")
     mend: bool = Field(False, description="change replies by rule until they keep the check")
     place: Place = Place.SYSTEM
     depth: Depth = Depth.LAST
@@ -125,7 +123,7 @@ def _user_sides(settings: GhostSettings, chance: random.Random) -> list[list[str
 
 async def _sample(plans: Sequence[Plan], settings: GhostSettings) -> list[files.Row]:
     log = files.Log(settings.out / "dialogues.jsonl")
-    async with Sampler(settings, settings.served) as sampler:
+    async with Sampler(settings, settings.served, trim=settings.trim) as sampler:
 
         async def work(plan: Plan) -> files.Row:
             kept: list[bool] = []
@@ -165,18 +163,10 @@ def concatenated(instruction: str, asked: Sequence[str], replies: Sequence[str])
 
 def _take(found: Sequence[Reply], plan: Plan, settings: GhostSettings, turn: int) -> str | None:
     """A whole reply that keeps the instructions, else any whole one."""
-    whole = [text for text in (_whole(reply, settings.trim) for reply in found) if text]
+    whole = [reply.text for reply in found if reply.whole and reply.text]
     obeying = [text for text in whole if obeys(text, plan.chosen)]
     chance = random.Random(seed_of(settings.seed, f"{plan.key} {turn} take"))
     return chance.choice(obeying or whole) if whole else None
-
-
-def _whole(reply: Reply, trim: bool) -> str:
-    """The reply, or what of it is whole sentences; empty where there is nothing of use."""
-    if reply.whole or not trim:
-        return reply.text if reply.whole else ""
-    ends = [m.end() for m in re.finditer(r"[.!?][\"')\]]*(?=\s)", reply.text)]
-    return reply.text[: ends[-1]] if ends else ""
 
 
 def obeys(reply: str, chosen: Sequence[Instruction]) -> bool:

@@ -77,7 +77,7 @@ async def _sample(
     chosen: Sequence[Prompt], judge: Judge, settings: RejectionSettings
 ) -> list[files.Row]:
     log = files.Log(settings.out / "samples.jsonl")
-    async with Sampler(settings, settings.served) as sampler:
+    async with Sampler(settings, settings.served, trim=settings.trim) as sampler:
 
         async def work(prompt: Prompt) -> files.Row:
             replies = await sampler.replies(prompt.chat, prompt.key, settings.samples)

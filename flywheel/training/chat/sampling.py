@@ -6,6 +6,7 @@ digit between batches, and so now and then in a word.)
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +20,7 @@ from flywheel.training.chat.files import Log, Messages, Row
 from flywheel.training.chat.stage import Settings, StageError
 
 ATTEMPTS = 5
+_SENTENCE_END = re.compile(r"""[.!?]["')\]]*(?=\s)""")
 
 
 class EngineSettings(Settings):
@@ -35,14 +37,20 @@ class EngineSettings(Settings):
 
 class SamplerSettings(EngineSettings):
     served: str = Field(description="the model's served name, or an adapter's")
+    trim: bool = Field(False, description="end a reply that was cut off after its last sentence")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """whole: the model ended it; otherwise it was cut off."""
+    """whole: the model ended it, or it was trimmed; otherwise it was cut off."""
 
     text: str
     whole: bool
+
+    def trimmed(self) -> "Reply":
+        """A cut-off reply up to the end of its last whole sentence, if it has one."""
+        ends = [found.end() for found in _SENTENCE_END.finditer(self.text)]
+        return self if self.whole or not ends else Reply(self.text[: ends[-1]], True)
 
 
 class Keyed(Protocol):
@@ -56,12 +64,13 @@ K = TypeVar("K", bound=Keyed)
 class Sampler:
     """A client of vLLM's chat completions. Open and close it as a context manager.
 
-    served: the model's name there, or an adapter's.
+    served: the model's name there, or an adapter's. trim: end cut-off replies with a sentence.
     """
 
-    def __init__(self, settings: EngineSettings, served: str) -> None:
+    def __init__(self, settings: EngineSettings, served: str, *, trim: bool = False) -> None:
         self._settings = settings
         self._served = served
+        self._trim = trim
         self._url = f"{settings.url.rstrip('/')}/v1/chat/completions"
 
     async def __aenter__(self) -> Self:
@@ -98,7 +107,8 @@ class Sampler:
                 trouble = repr(error)
                 continue
             if status == 200:
-                return [_reply(choice) for choice in answer["choices"]]
+                found = [_reply(choice) for choice in answer["choices"]]
+                return [reply.trimmed() for reply in found] if self._trim else found
             trouble = f"status {status}: {_message(answer)}"
             if status == 400 and "context" in trouble:
                 return []
