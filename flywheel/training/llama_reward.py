@@ -161,7 +161,7 @@ def _load(settings: LlamaRewardSettings) -> tuple[Any, Any]:
     )
     base.check_vocabulary(network, tokenizer, settings.model)
     torch.nn.init.zeros_(network.score.weight)  # every reward begins at 0, right in the middle
-    network = base.with_lora(network, settings.lora_rank, settings.lora_alpha, "SEQ_CLS")
+    network = base.with_lora(network, settings.lora_rank, settings.lora_alpha, task="SEQ_CLS")
     return tokenizer, network
 
 

@@ -31,7 +31,8 @@ from flywheel.training.chat import evaluate, files, stage
 class Step(stage.Settings):
     """A stage of flywheel.training.chat, or another module, and its flags.
 
-    In values, {out} is the turn's folder, {model}, {url} and {served} what the turn names.
+    In values, {out} is the turn's folder, {model} and {url} what the turn names, {version} the
+    live version, {served} its name on the engine, and {parent} the folder of its adapter.
     """
 
     name: str
@@ -61,17 +62,24 @@ class WheelSettings(stage.Settings):
 def main(argv: list[str] | None = None) -> None:
     settings = stage.read(WheelSettings, __doc__, argv)
     settings.out.mkdir(parents=True, exist_ok=True)
-    names = {"out": str(settings.out), "model": str(settings.model), "url": settings.url,
-             "served": settings.served}  # fmt: skip
+    registry = Registry(settings.registry)
+    parent = aliases.read(registry, Kind.CHAT).live
+    served = settings.served if parent == BASE else _parent(settings, parent)
+    names = {
+        "out": str(settings.out),
+        "model": str(settings.model),
+        "url": settings.url,
+        "served": served,
+        "version": parent,
+        "parent": str(registry.files(Kind.CHAT, parent)),
+    }
     for step in settings.steps:
         _run(step, names, settings.out)
     adapter = Path(settings.adapter.format_map(names))
     if not adapter.is_dir():
         raise stage.StageError(f"the steps left no adapter at {adapter}")
 
-    registry = Registry(settings.registry)
-    parent = aliases.read(registry, Kind.CHAT).live
-    before = _measure(settings, settings.served if parent == BASE else _parent(settings, parent))
+    before = _measure(settings, served)
     candidate = f"candidate-{files.digest(adapter / 'adapter_model.safetensors')[:12]}"
     asyncio.run(load(settings.url, candidate, adapter.resolve()))
     after = _measure(settings, candidate)

@@ -106,6 +106,32 @@ def test_it_stops_when_held_out_prompts_gain_nothing(
     assert json.loads((tmp_path / "run" / "report.json").read_text())["iterations"] == 2
 
 
+def test_it_goes_on_from_an_adapter_and_is_held_near_that_one(
+    model: Path, prompts: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    tokenizer = base.load_tokenizer(model, LLAMA2_TEMPLATE)
+    made = base.with_lora(base.load_chat_model(model, tokenizer), 4, 8)
+    for name, weight in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    made.save_pretrained(first)
+
+    network = base.with_lora(base.load_chat_model(model, tokenizer), 4, 8, start=first)
+    policy = Policy(network, start=first).eval()
+    chat = [[{"role": "user", "content": "Hi."}]]
+    rollout = policy.sample(tokenizer, chat, tokens=4, temperature=1.0)
+    began = policy.reference(rollout, 1.0)
+    assert torch.equal(began, policy(rollout, 1.0)[0].detach())
+    with network.disable_adapter():
+        assert not torch.allclose(began, policy(rollout, 1.0)[0].detach(), atol=1e-3)
+
+    out = tmp_path / "run"
+    ppo.main(command(model, prompts, out, "--iterations", "1", "--adapter", str(first)))
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (out / "adapter" / "reference").exists()
+
+
 def test_log_probabilities_do_not_depend_on_padding(model: Path) -> None:
     tokenizer = base.load_tokenizer(model, LLAMA2_TEMPLATE)
     network = base.with_lora(base.load_chat_model(model, tokenizer), 4, 8)

@@ -88,6 +88,19 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+def test_an_earlier_adapter_is_gone_on_from_and_not_merged(
+    model: Path, data: Path, straight: Path, tmp_path: Path
+) -> None:
+    first = straight / "adapter"
+    more = ("--adapter", str(first), "--max-steps", "1", "--rate", "1e-12")
+    sft.main(command(model, data, tmp_path / "run", *more))
+    mine, theirs = (
+        load_file(folder / "adapter_model.safetensors")
+        for folder in (tmp_path / "run" / "adapter", first)
+    )
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-9) for name in theirs)
+
+
 def test_packed_rows_do_not_see_each_other(model: Path) -> None:
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 

@@ -32,17 +32,13 @@ def load_tokenizer(model: Path, template: Path | None = None) -> Any:
     return tokenizer
 
 
-def load_chat_model(model: Path, tokenizer: Any, adapter: Path | None = None) -> Any:
-    """A causal language model, an earlier adapter merged into it. Raises StageError."""
+def load_chat_model(model: Path, tokenizer: Any) -> Any:
+    """A causal language model. Raises StageError."""
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     check_vocabulary(network, tokenizer, model)
-    if adapter is not None:
-        from peft import PeftModel
-
-        network = PeftModel.from_pretrained(network, adapter).merge_and_unload()
     return network
 
 
@@ -63,8 +59,20 @@ def check_vocabulary(network: Any, tokenizer: Any, model: Path) -> None:
         )
 
 
-def with_lora(network: Any, rank: int, alpha: int, task: str = "CAUSAL_LM") -> Any:
-    """The network with a fresh adapter on all linear layers; rank 0 trains all weights."""
+def with_lora(
+    network: Any, rank: int, alpha: int, *, start: Path | None = None, task: str = "CAUSAL_LM"
+) -> Any:
+    """The network with an adapter on all linear layers to train; rank 0 trains all weights.
+
+    start: an earlier adapter to go on from, with the rank that it has. It is not merged: what
+    comes out is an adapter on the same weights, which are the ones that the engine serves.
+    """
+    if start is not None:
+        from peft import PeftModel
+
+        if not (start / "adapter_config.json").is_file():
+            raise StageError(f"{start} is no folder with an adapter")
+        return PeftModel.from_pretrained(network, start, is_trainable=True)
     if rank == 0:
         return network
     from peft import LoraConfig, get_peft_model

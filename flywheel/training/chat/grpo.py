@@ -26,7 +26,7 @@ from guard.combined import logit
 
 class GrpoSettings(trainer.OptimizerSettings, JudgeSettings):
     model: Path = Field(description="folder of the chat model to start from")
-    adapter: Path | None = Field(None, description="an earlier adapter, merged before training")
+    adapter: Path | None = Field(None, description="an earlier adapter to go on from")
     template: Path | None = None
     prompts: tuple[Path, ...] = Field(description="JSON lines files")
     limit: int = Field(10_000, ge=1, description="prompts, sources taking turns")
@@ -53,8 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     chosen = balanced(read, settings.limit)
     judge = Judge.load(settings)
     tokenizer = base.load_tokenizer(settings.model, settings.template)
-    network = base.load_chat_model(settings.model, tokenizer, settings.adapter)
-    network = base.with_lora(network, settings.lora_rank, settings.lora_alpha)
+    network = base.load_chat_model(settings.model, tokenizer)
+    network = base.with_lora(
+        network, settings.lora_rank, settings.lora_alpha, start=settings.adapter
+    )
 
     def combined(
         prompts: list[files.Messages], completions: list[files.Messages], adversarial: list[bool],

@@ -1,11 +1,13 @@
 """The network that PPO trains: a chat model under LoRA with a value head, and its reference.
 
-The reference is the same network with its adapter turned off, so it costs no memory. The value
+The reference is the same network with its adapter turned off, or with the adapter that the run
+went on from, so it costs next to no memory. The value
 head reads the last hidden state, of which it learns alone: its gradient does not reach the body.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from flywheel.training.chat.files import Messages
 from flywheel.training.chat.tokens import render
+
+TRAINED, REFERENCE = "default", "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,14 @@ class Rollout:
 
 
 class Policy(nn.Module):
-    """network: a PEFT model with one adapter."""
+    """network: a PEFT model with one adapter. start: the folder that it was loaded from, if any."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, *, start: Path | None = None) -> None:
         super().__init__()
         self.network = network
+        self._began_with_adapter = start is not None
+        if start is not None:
+            network.load_adapter(start, adapter_name=REFERENCE, is_trainable=False)
         width = network.config.hidden_size
         self.value = nn.Linear(width, 1)
         nn.init.zeros_(self.value.weight)
@@ -65,9 +72,20 @@ class Policy(nn.Module):
     @torch.no_grad()
     def reference(self, rollout: Rollout, temperature: float) -> Tensor:
         """Log-probabilities of the model as it was before PPO."""
-        with self.network.disable_adapter():
-            logp: Tensor = self(rollout, temperature)[0]
+        if not self._began_with_adapter:
+            with self.network.disable_adapter():
+                logp: Tensor = self(rollout, temperature)[0]
+            return logp
+        self.network.set_adapter(REFERENCE)
+        logp = self(rollout, temperature)[0]
+        self.network.set_adapter(TRAINED)
         return logp
+
+    def without_reference(self) -> Any:
+        """The network as it is saved; nothing can be trained after that."""
+        if self._began_with_adapter:
+            self.network.delete_adapter(REFERENCE)
+        return self.network
 
     @torch.no_grad()
     def sample(

@@ -41,7 +41,7 @@ from guard.combined import logit
 
 class PpoSettings(JudgeSettings):
     model: Path = Field(description="folder of the chat model to start from")
-    adapter: Path | None = Field(None, description="an earlier adapter, merged before training")
+    adapter: Path | None = Field(None, description="an earlier adapter to go on from")
     template: Path | None = None
     prompts: tuple[Path, ...] = Field(description="JSON lines files")
     limit: int = Field(10_000, ge=2, description="prompts, sources taking turns")
@@ -91,8 +91,11 @@ def main(argv: list[str] | None = None) -> None:
         )
     judge = Judge.load(settings)
     tokenizer = base.load_tokenizer(settings.model, settings.template)
-    network = base.load_chat_model(settings.model, tokenizer, settings.adapter)
-    policy = Policy(base.with_lora(network, settings.lora_rank, settings.lora_alpha))
+    network = base.load_chat_model(settings.model, tokenizer)
+    network = base.with_lora(
+        network, settings.lora_rank, settings.lora_alpha, start=settings.adapter
+    )
+    policy = Policy(network, start=settings.adapter)
     run = Run(policy, tokenizer, judge, settings, accelerator)
     run.restore()
 
@@ -289,7 +292,7 @@ class Run:
         if not self._accelerator.is_main_process:
             return
         set_peft_model_state_dict(self._bare.network, self._best_adapter)
-        where = trainer.save(self._bare.network, self._tokenizer, self._settings.out)
+        where = trainer.save(self._bare.without_reference(), self._tokenizer, self._settings.out)
         trainer.report(
             self._settings.out,
             {"held_out_reward": self._best, "iterations": self.iteration,

@@ -24,7 +24,7 @@ from flywheel.training.chat import base, files, stage, tokens, trainer
 
 class SftSettings(trainer.OptimizerSettings):
     model: Path = Field(description="folder of the chat model to start from")
-    adapter: Path | None = Field(None, description="an earlier adapter, merged before training")
+    adapter: Path | None = Field(None, description="an earlier adapter to go on from")
     template: Path | None = Field(None, description="Jinja file, for a model without a template")
     data: tuple[Path, ...] = Field(description="JSON lines files")
     limits: tuple[int, ...] = Field((), description="at most so many rows of each file")
@@ -46,8 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     learnt = sum(row.learnt for row in encoded)
     print(f"{len(encoded)} rows, {learnt:,} tokens to learn; {dropped} rows are too long")
 
-    network = base.load_chat_model(settings.model, tokenizer, settings.adapter)
-    network = base.with_lora(network, settings.lora_rank, settings.lora_alpha)
+    network = base.load_chat_model(settings.model, tokenizer)
+    network = base.with_lora(
+        network, settings.lora_rank, settings.lora_alpha, start=settings.adapter
+    )
     losses = _train(network, tokenizer, encoded, settings)
 
     where = trainer.save(network, tokenizer, settings.out)
