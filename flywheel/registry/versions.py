@@ -158,6 +158,9 @@ class Registry:
         unfinished = Path(tempfile.mkdtemp(prefix=".new.", dir=self.root / kind))
         try:
             shutil.copytree(source, unfinished / "files")
+            # The gateway and the engine may run as others than who registers.
+            for path in (unfinished, *unfinished.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
             _write_evaluation(unfinished / "evaluation.jsonl", evaluation)
             while True:
                 version = Version(
@@ -181,7 +184,6 @@ class Registry:
                     if not target.exists():
                         raise
                     continue
-                target.chmod(0o755)
                 return version
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

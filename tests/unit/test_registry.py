@@ -59,6 +59,16 @@ def test_versions_are_counted_and_know_their_parent_data_and_files(
     assert len(registry.evaluation(Kind.CHAT, "V2")) == 180
 
 
+def test_others_than_who_registered_may_read_a_version(registry: Registry, tmp_path: Path) -> None:
+    source = tmp_path / "private"
+    source.mkdir(0o700)
+    (source / "adapter_model.safetensors").touch(0o600)
+    registry.add(Kind.CHAT, source)
+    folder = registry.files(Kind.CHAT, "V1")
+    assert folder.parent.stat().st_mode & 0o777 == folder.stat().st_mode & 0o777 == 0o755
+    assert (folder / "adapter_model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
 def test_two_that_register_at_once_get_two_versions(
     registry: Registry, add: Callable[..., str]
 ) -> None:

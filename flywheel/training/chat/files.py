@@ -101,7 +101,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield unfinished
-        unfinished.chmod(0o755)
+        # Weights are private to their owner as written, but the engine may run as someone else.
+        for item in (unfinished, *unfinished.rglob("*")):
+            item.chmod(0o755 if item.is_dir() else 0o644)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,8 +1,8 @@
 """The network that PPO trains: a chat model under LoRA with a value head, and its reference.
 
 The reference is the same network with its adapter turned off, or with the adapter that the run
-went on from, so it costs next to no memory. The value
-head reads the last hidden state, of which it learns alone: its gradient does not reach the body.
+went on from, so it costs next to no memory. The value head reads the last hidden state, of which
+it learns alone: its gradient does not reach the body.
 """
 
 from collections.abc import Sequence
