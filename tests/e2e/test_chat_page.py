@@ -137,7 +137,7 @@ async def test_stop_aborts_the_generation_and_keeps_what_was_shown(
 async def test_failures_are_told_in_plain_words(
     page: Page, engine: ScriptedEngine, script: Script, words: str
 ) -> None:
-    engine.enqueue(script)
+    engine.script = script
     await say(page, "Hello.")
     await expect(page.locator(".notice.failed")).to_contain_text(words, timeout=10_000)
     assert "Traceback" not in await page.content()
