@@ -88,8 +88,9 @@ def picture(name: str) -> Path | None:
 
 
 async def say(page: Page, text: str) -> None:
-    await page.locator("#message textarea").fill(text)
-    await page.keyboard.press("Enter")
+    box = page.locator("#message textarea")
+    await fill_in(box, text)
+    await box.press("Enter")
 
 
 async def fill_in(field: Locator, value: str) -> None:

@@ -77,7 +77,7 @@ async def test_a_reply_is_shown_while_it_grows_and_then_scored(page: Page) -> No
     await expect(page.locator(".verdict")).to_contain_text("Safety")
     await expect(page.locator(".verdict")).to_contain_text("Helpfulness")
     await expect(page.locator(".score b").first).to_have_text("safe")
-    assert (await reply.inner_text()).count("goat") == 3
+    await expect(reply).to_contain_text(STORY.strip() + " " + STORY.strip() + " " + STORY.strip())
 
 
 async def test_a_blocked_reply_says_so_and_is_not_told_later(
@@ -99,9 +99,9 @@ async def test_html_and_images_of_a_model_stay_text(page: Page, engine: Scripted
     engine.enqueue(Script.words(HOSTILE))
     await say(page, HOSTILE)
     await expect(page.locator(".verdict")).to_be_visible()
-    shown = await page.get_by_test_id("bot").first.inner_text()
-    assert "![a](http://evil.example/a.png)" in shown
-    assert "<img src=" in shown
+    reply = page.get_by_test_id("bot").first
+    await expect(reply).to_contain_text("![a](http://evil.example/a.png)")
+    await expect(reply).to_contain_text("<img src=")
     assert await page.locator("#conversation img[src*=evil]").count() == 0
     assert await page.title() == "SafeChat"
 

@@ -63,9 +63,18 @@ def photograph(page: Page, name: str) -> None:
 
 
 def say(page: Page, text: str, turns: int) -> None:
-    """Send a message, and wait until as many turns have been judged."""
-    page.locator("#message textarea").fill(text)
-    page.keyboard.press("Enter")
+    """Send a message, and wait until as many turns have been judged.
+
+    The page writes the field's first value a moment after it has drawn it, so what a person
+    could not have typed so early is typed again.
+    """
+    box = page.locator("#message textarea")
+    for _ in range(20):
+        box.fill(text)
+        page.wait_for_timeout(300)
+        if box.input_value() == text:
+            break
+    box.press("Enter")
     expect(page.locator(".verdict")).to_have_count(turns, timeout=120_000)
 
 
