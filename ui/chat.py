@@ -181,7 +181,7 @@ class ChatPage:
         if page is None:
             raise RuntimeError("the chat page must be laid out inside Blocks")
         recall(self.key).then(self.models, [self.key], [self.model], **_QUIET)
-        page.load(self.resume, [self.store], [*opened[1:], self.shelf], **_QUIET)
+        page.load(self.resume, [self.store, self.current], [*opened[1:], self.shelf], **_QUIET)
         page.load(None, None, None, js=_SIDE, api_visibility="private")
 
     async def models(self, api_key: str) -> Any:
@@ -266,7 +266,10 @@ class ChatPage:
         conversations = [current, *others] if current.turns else others
         return kept(conversations), _listed(conversations, current)
 
-    def resume(self, store: object) -> tuple[Any, ...]:
+    def resume(self, store: object, begun: Conversation) -> tuple[Any, ...]:
+        """Go on with what the browser has kept, unless somebody was quicker and has asked."""
+        if begun.turns:
+            return (gr.skip(),) * 6
         conversations = read(store)
         current = conversations[0] if conversations else Conversation()
         # The box is left alone: somebody may be typing by now.
