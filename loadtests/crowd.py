@@ -94,8 +94,6 @@ async def run(streams: int) -> Crowd:
     url, engine_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{engine_port}"
     settings = {k: v.format(port=port, engine=engine_url) for k, v in GATEWAY_ENVIRONMENT.items()}
     settings["SAFECHAT_LIMITS__STREAMS"] = str(streams)
-    # At their ends, all streams ask for several verdicts at once.
-    settings["SAFECHAT_GUARD__MAX_WAITING"] = str(8 * streams)
     # A busy machine shall make it slow, and not fail.
     settings["SAFECHAT_ENGINE__CONNECT_TIMEOUT_S"] = "60"
     settings["SAFECHAT_GUARD__TIMEOUT_S"] = "60"

@@ -121,7 +121,7 @@ async def _open(
         )
         journal = await stack.enter_async_context(keeping)
     if guard is None:
-        parts = await open_guard(settings.guard, metrics, stack)
+        parts = await open_guard(settings.guard, settings.limits.streams, metrics, stack)
     else:
         parts = GuardParts(guard)
     guard = parts.guard

@@ -55,19 +55,21 @@ class GuardParts:
 
 
 async def open_guard(
-    settings: GuardSettings, metrics: Metrics, stack: AsyncExitStack
+    settings: GuardSettings, streams: int, metrics: Metrics, stack: AsyncExitStack
 ) -> GuardParts:
     """Load and test every model. Raises GuardBroken when one is missing or not what it should be.
 
-    The embedded models judge whatever no judge elsewhere is named for.
+    The embedded models judge whatever no judge elsewhere is named for. streams: how many may be
+    open at a time.
     """
+    waiting = settings.waiting(streams)
     models = {axis: load_reward_model(settings, axis) for axis in Axis}
     classifier = _classifier(settings)
     batcher = Batcher(
         models,
         classifier,
         timeout_s=settings.timeout_s,
-        max_waiting=settings.max_waiting,
+        max_waiting=waiting,
         observe=metrics.guard_batch,
         observe_labels=metrics.guard_labels,
     )
@@ -78,7 +80,7 @@ async def open_guard(
     for axis, judge in ((Axis.SAFETY, settings.safety), (Axis.HELPFULNESS, settings.helpfulness)):
         if judge is None:
             continue
-        remote = await _open_remote(axis, judge, settings, metrics, stack)
+        remote = await _open_remote(axis, judge, settings, waiting, metrics, stack)
         breaker = _breaker(settings, metrics, remote, "vllm")
         breakers.append(breaker)
         routes |= {(axis, stage): breaker for stage in remote.stages}
@@ -113,6 +115,7 @@ async def _open_remote(
     axis: Axis,
     judge: JudgeSettings,
     settings: GuardSettings,
+    waiting: int,
     metrics: Metrics,
     stack: AsyncExitStack,
 ) -> RemoteScorer:
@@ -125,7 +128,7 @@ async def _open_remote(
         model=judge.model,
         api_key=judge.api_key.get_secret_value() if judge.api_key else None,
         timeout_s=settings.timeout_s,
-        max_waiting=settings.max_waiting,
+        max_waiting=waiting,
         observe=metrics.guard_batch,
     )
     await stack.enter_async_context(remote)

@@ -31,6 +31,8 @@ _FILE_VARIABLE = f"{_PREFIX}CONFIG"
 _TEST_PREFIX = f"{_PREFIX}TEST_"
 RESERVED_IDS = frozenset({"local", "unknown"})
 """Key ids that stand for everybody on the loopback address, and for callers without a key."""
+# At its end, a stream asks for several verdicts at once.
+_WAITING_PER_STREAM = 8
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -162,7 +164,7 @@ class GuardSettings(_Section):
     models: Path = Path(".cache/guard")
     threads: int = Field(1, ge=1, description="threads of the embedded reward models")
     timeout_s: float = Field(5.0, gt=0)
-    max_waiting: int = Field(2048, ge=1)
+    max_waiting: int | None = Field(None, ge=1, description="unset: as many as streams need")
     on_failure: OnFailure = OnFailure.CLOSED
     safety: JudgeSettings | None = None
     helpfulness: JudgeSettings | None = None
@@ -185,6 +187,10 @@ class GuardSettings(_Section):
             unhelpful_below=self.unhelpful_below,
             doubt_margin=self.doubt_margin,
         )
+
+    def waiting(self, streams: int) -> int:
+        """Samples that may wait at a time, where so many streams may be open."""
+        return self.max_waiting or _WAITING_PER_STREAM * streams
 
 
 class GhostMode(StrEnum):

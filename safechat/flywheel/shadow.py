@@ -20,7 +20,7 @@ async def open_shadow(
     """What runs recorded turns again. Raises GuardError; ValueError where no engine answers."""
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        guard = (await open_guard(settings.guard, metrics, stack)).guard
+        guard = (await open_guard(settings.guard, settings.limits.streams, metrics, stack)).guard
         if not new_replies:
             yield Shadow(guard, settings.ghost, metrics)
             return

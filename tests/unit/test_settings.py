@@ -70,6 +70,12 @@ def test_secrets_are_in_no_repr() -> None:
     assert hash_key("x") not in repr(settings)
 
 
+def test_so_many_samples_may_wait_as_streams_need_unless_a_number_is_set() -> None:
+    settings = Settings(limits={"streams": 1000})
+    assert settings.guard.waiting(settings.limits.streams) == 8000
+    assert Settings(guard={"max_waiting": 10}).guard.waiting(1000) == 10
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().guard.timeout_s = 9  # type: ignore[misc]
