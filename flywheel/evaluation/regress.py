@@ -5,20 +5,17 @@
         ...
     found.as_json()
 
-An item's values before and after form a pair, and pairs are drawn in the bootstrap: what makes
-one prompt harder than another drops out. `safechat eval regress` is the same as a command, and
-whoever promotes a model calls this with the results of the model in service and the candidate.
+`safechat eval regress` is the same as a command. Promotion puts the stricter question to the same
+comparison (`flywheel/measures/paired.py`): is a worsening ruled out?
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from flywheel.evaluation.guard.figures import Bootstrap
-from flywheel.evaluation.runs.metrics import metric
 from flywheel.evaluation.runs.result import Result
+from flywheel.measures.metrics import metric
+from flywheel.measures.paired import Change, change
 
 
 class NotComparable(ValueError):
@@ -27,22 +24,32 @@ class NotComparable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One metric on the items that both results have.
+    """One metric. limit: the worsening that is put up with, 0 or more, in the metric's own unit."""
 
-    before, after: means. change: after less before, with its 95 % interval, paired by item; None
-    of a single prompt.
-    limit: the worsening that is put up with, 0 or more. worse: the mean has worsened by more than
-    that, and the interval leaves no room for no change at all.
-    """
-
-    metric: str
-    n: int
-    before: float
-    after: float
-    change: float
-    interval: tuple[float, float] | None
+    paired: Change
     limit: float
-    worse: bool
+
+    @property
+    def metric(self) -> str:
+        return self.paired.metric
+
+    @property
+    def worse(self) -> bool:
+        """The mean has worsened by more than the limit, and beyond doubt that it worsened."""
+        return self.paired.shows_worsening(self.limit)
+
+    def as_json(self) -> dict[str, Any]:
+        of = self.paired
+        return {
+            "metric": of.metric,
+            "n": of.n,
+            "before": of.before,
+            "after": of.after,
+            "change": of.change,
+            "interval": of.interval and list(of.interval),
+            "limit": self.limit,
+            "worse": self.worse,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +63,13 @@ class Regression:
     def worse(self) -> tuple[Comparison, ...]:
         """What fails, the greatest worsening first."""
         failing = [comparison for comparison in self.comparisons if comparison.worse]
-        return tuple(sorted(failing, key=lambda c: -abs(c.change)))
+        return tuple(sorted(failing, key=lambda found: -found.paired.worsening))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "worse": [comparison.metric for comparison in self.worse],
             "left_out": self.left_out,
-            "comparisons": [
-                {
-                    "metric": c.metric,
-                    "n": c.n,
-                    "before": c.before,
-                    "after": c.after,
-                    "change": c.change,
-                    "interval": c.interval and list(c.interval),
-                    "limit": c.limit,
-                    "worse": c.worse,
-                }
-                for c in self.comparisons
-            ],
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
         }
 
 
@@ -95,45 +90,26 @@ def regress(
     limits = limits or {}
     if before.kind is not after.kind:
         raise NotComparable(f"one result is of {before.kind}, the other of {after.kind}")
-    shared = [id for id in before.items if id in after.items]
-    if not shared:
+    if not before.items.keys() & after.items.keys():
         raise NotComparable("the two results have no item in common")
-    measured = {name for id in shared for name in before.items[id].values}
-    names = [name for name in sorted(measured) if metric(name).higher_is_better is not None]
-    compared = [
-        _compare(before, after, shared, name, limits.get(name, default_limit), seed)
-        for name in names
+    groups = {id: item.group for id, item in before.items.items()}
+    found = [
+        Comparison(of, limits.get(name, default_limit))
+        for name in _names(before)
+        if (of := change(name, _of(before, name), _of(after, name), groups=groups, seed=seed))
     ]
-    found = [comparison for comparison in compared if comparison is not None]
-    if missing := sorted(set(limits) - {comparison.metric for comparison in found}):
+    if missing := sorted(limits.keys() - {comparison.metric for comparison in found}):
         raise NotComparable(f"the results do not both measure: {', '.join(missing)}")
     if not found:
         raise NotComparable("the two results have no metric in common on the same items")
     return Regression(tuple(found), len(before.items.keys() ^ after.items.keys()))
 
 
-def _compare(
-    before: Result, after: Result, ids: list[str], name: str, limit: float, seed: int
-) -> Comparison | None:
-    both = [id for id in ids if name in before.items[id].values and name in after.items[id].values]
-    if not both:
-        return None
-    old = np.array([before.items[id].values[name] for id in both])
-    new = np.array([after.items[id].values[name] for id in both])
-    draws = Bootstrap([before.items[id].group for id in both], seed)
-    change = float((new - old).mean())
-    interval = draws.interval(draws.ratio(new - old, np.ones_like(old)))
-    better = metric(name).higher_is_better
-    worsening = -change if better else change
-    # The end of the interval that is nearest to the better side.
-    least = None if interval is None else (-interval[1] if better else interval[0])
-    return Comparison(
-        metric=name,
-        n=len(both),
-        before=float(old.mean()),
-        after=float(new.mean()),
-        change=change,
-        interval=interval,
-        limit=limit,
-        worse=worsening > limit and least is not None and least > 0,
-    )
+def _names(result: Result) -> list[str]:
+    """Of the metrics with a better direction that any item has."""
+    measured = {name for item in result.items.values() for name in item.values}
+    return [name for name in sorted(measured) if metric(name).higher_is_better is not None]
+
+
+def _of(result: Result, name: str) -> dict[str, float]:
+    return {id: item.values[name] for id, item in result.items.items() if name in item.values}

@@ -79,7 +79,13 @@ def compare(registry: Registry, kind: Kind, old: str, new: str, margins: Margins
             f"the live version, {kind} {old}, was never measured: evaluate it on the same items "
             f"and put the rows into {where}"
         )
-    return decide(before, registry.evaluation(kind, new), margins, metrics)
+    return decide(
+        before,
+        registry.evaluation(kind, new),
+        margins,
+        metrics,
+        benchmarks=kind is Kind.CHAT,
+    )
 
 
 def mirrored(registry: Registry, name: str, live: str) -> Iterator[dict[str, Any]]:

@@ -59,17 +59,18 @@ def regress(
         typer.echo(json.dumps(found.as_json(), allow_nan=False))
     else:
         table = Table("metric", "n", "before", "after", "change (95 % interval)", "limit", "")
-        for c in found.comparisons:
-            low, high = c.interval or (None, None)
+        for comparison in found.comparisons:
+            of = comparison.paired
+            low, high = of.interval or (None, None)
             interval = "" if low is None else f" ({low:+.3f} … {high:+.3f})"
             table.add_row(
-                c.metric,
-                str(c.n),
-                f"{c.before:.3f}",
-                f"{c.after:.3f}",
-                f"{c.change:+.3f}{interval}",
-                f"{c.limit:g}",
-                "worse" if c.worse else "",
+                of.metric,
+                str(of.n),
+                f"{of.before:.3f}",
+                f"{of.after:.3f}",
+                f"{of.change:+.3f}{interval}",
+                f"{comparison.limit:g}",
+                "worse" if comparison.worse else "",
             )
         out = Console()
         (out if out.is_terminal else Console(width=120)).print(table)

@@ -63,8 +63,10 @@ def register(
     kind: Of,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Adapter, or exported models.")],
     evaluation: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Rows of key, metric and value, as evaluate writes."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="An evaluation.jsonl, as evaluations write it; may be repeated."
+        ),
     ] = None,
     parent: Annotated[str, typer.Option(help="The version that it was trained from.")] = BASE,
     remark: Annotated[str, typer.Option("--note", help="For people.")] = "",
@@ -72,10 +74,8 @@ def register(
 ) -> None:
     """Copy a trained model into the registry as a new version, which is never changed again."""
     with explained():
-        rows = []
-        if evaluation is not None:
-            text = evaluation.read_text(encoding="utf-8")
-            rows = [json.loads(line) for line in text.split("\n") if line]
+        lines = [line for path in evaluation or () for line in path.read_text("utf-8").split("\n")]
+        rows = [json.loads(line) for line in lines if line]
         made = _registry(registry).add(kind, source, parent=parent, note=remark, evaluation=rows)
     typer.echo(made.name)
 

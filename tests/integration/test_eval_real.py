@@ -48,7 +48,7 @@ async def test_the_guard_shows_in_the_figures(small_engine: ServedEngine, tmp_pa
     assert after.figures["answered"].value == 0.0
     assert after.figures["false_block"].value == 0.0
     compared = {found.metric: found for found in regress(before, after).comparisons}
-    assert compared["answered"].change == -1.0
+    assert compared["answered"].paired.change == -1.0
     assert any("minilm-safety" in model for model in after.about["guard_models"])
 
 

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from flywheel.evaluation.guard.figures import (
-    Bootstrap,
     Figures,
     classification,
     ranking,
     rates,
-    weighted_auc,
 )
+from flywheel.measures.bootstrap import Bootstrap, weighted_auc
 from guard.reward.calibration import Floats
 
 # scikit-learn takes milliseconds a call, and many on a busy machine.

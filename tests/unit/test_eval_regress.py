@@ -1,6 +1,7 @@
 """Two results of the same items compared: what counts as worse, and what cannot be compared."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,20 +56,20 @@ def test_pairing_sees_a_small_change_among_prompts_that_differ_much() -> None:
     before = [n / 40 for n in range(40)]
     after = [value - 0.01 - 0.001 * (n % 2) for n, value in enumerate(before)]
     [comparison] = regress(result(helpfulness=before), result(helpfulness=after)).worse
-    assert comparison.interval is not None
-    assert comparison.interval[1] < 0
-    assert comparison.change == pytest.approx(-0.0105)
+    assert comparison.paired.interval is not None
+    assert comparison.paired.interval[1] < 0
+    assert comparison.paired.change == pytest.approx(-0.0105)
 
 
 def test_a_single_prompt_proves_nothing() -> None:
     [comparison] = regress(result(helpfulness=[0.9]), result(helpfulness=[0.1])).comparisons
-    assert comparison.interval is None
+    assert comparison.paired.interval is None
     assert not comparison.worse
 
 
 def test_items_of_one_result_alone_are_left_out_and_counted() -> None:
     found = regress(result(helpfulness=GOOD), result(helpfulness=GOOD[:30]))
-    assert (found.left_out, found.comparisons[0].n) == (10, 30)
+    assert (found.left_out, found.comparisons[0].paired.n) == (10, 30)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -109,19 +110,27 @@ def test_what_cannot_be_compared_is_named(
         regress(before, after, limits)
 
 
-def test_the_registry_takes_a_results_rows_as_an_evaluation(tmp_path: Path) -> None:
-    def rows(name: str, **values: Sequence[float]) -> list[dict[str, object]]:
-        (tmp_path / name).mkdir()
-        _, path = result(Kind.REFUSAL, **values).write(tmp_path / name)
+def test_promotion_sees_the_same_change_and_asks_more_of_it(tmp_path: Path) -> None:
+    """A result's rows are an evaluation for the registry, and one comparison serves both."""
+
+    def rows(of: Result) -> list[dict[str, object]]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        _, path = of.write(folder)
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
-    before = rows("old", helpfulness=GOOD * 3, blocked=GOOD * 3)
-    after = rows("new", helpfulness=BAD * 3)
-    assert {row["metric"] for row in before} == {"helpfulness"}
-    [same] = decide(before, before, Margins(), [Metric.HELPFULNESS])
-    [worse] = decide(before, after, Margins(), [Metric.HELPFULNESS])
+    chance = random.Random(5)
+    old = [chance.random() for _ in range(120)]
+    noisy = [min(1.0, max(0.0, value + chance.gauss(-0.01, 0.2))) for value in old]
+    before, after = result(helpfulness=old, blocked=old), result(helpfulness=noisy)
+    assert {row["metric"] for row in rows(before)} == {"helpfulness"}
+    [watched] = regress(before, after).comparisons
+    [gated] = decide(rows(before), rows(after), Margins(), [Metric.HELPFULNESS])
+    assert (gated.low, gated.high) == watched.paired.worsening_interval
+    assert not watched.worse  # nothing is shown
+    assert not gated.passes  # and nothing is ruled out
+    [same] = decide(rows(before), rows(before), Margins(), [Metric.HELPFULNESS])
     assert same.passes
-    assert not worse.passes
 
 
 def test_a_result_survives_its_file_and_other_files_are_refused(tmp_path: Path) -> None:

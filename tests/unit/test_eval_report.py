@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from flywheel.evaluation.runs.figures import mean
-from flywheel.evaluation.runs.metrics import METRICS, metric
 from flywheel.evaluation.runs.report import render, write_report, written
 from flywheel.evaluation.runs.result import Curve, Figure, Kind, Published, Result
+from flywheel.measures.metrics import METRICS, metric
 
 EVIL = "<script>alert(1)</script>"
 

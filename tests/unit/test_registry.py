@@ -11,7 +11,7 @@ import pytest
 
 from flywheel.registry import aliases
 from flywheel.registry.gate import Margins, Metric, decide
-from flywheel.registry.promotion import NotPromoted, Rules, enter, promote
+from flywheel.registry.promotion import NotPromoted, Rules, compare, enter, promote
 from flywheel.registry.versions import Kind, Registry, RegistryError
 
 RULES = Rules(Margins(items=40), shadow_turns=30)
@@ -128,10 +128,37 @@ def test_pairs_are_compared_and_not_means() -> None:
     assert [found.low, found.high] == pytest.approx([0.1, 0.1])
 
 
-def test_too_few_common_items_do_not_pass() -> None:
-    [found] = decide(rows(), rows(), Margins(items=61), [Metric.VIOLATION])
+@pytest.mark.parametrize(("kept", "needed"), [(60, 61), (1, 1), (0, 1)])
+def test_too_few_common_items_do_not_pass(kept: int, needed: int) -> None:
+    """Of one item alone nothing can be ruled out."""
+    some = [row for row in rows() if row["metric"] == "violation"][:kept]
+    [found] = decide(rows(), some, Margins(items=needed), [Metric.VIOLATION])
     assert not found.passes
-    assert "of 61 that are needed" in found.why
+    assert f"on {kept} common items, of {max(2, needed)} that are needed" in found.why
+
+
+def sums(solved: int, of: int = 60) -> Rows:
+    return [{"key": f"s{i}", "metric": "gsm8k", "value": float(i < solved)} for i in range(of)]
+
+
+@pytest.mark.parametrize(
+    ("measured", "passes"),
+    [(sums(30), True), (sums(15), False), ([], False), (sums(10, 10), False)],
+)
+def test_a_benchmark_of_the_live_version_is_measured_anew_and_may_not_drift(
+    registry: Registry, add: Callable[..., str], measured: Rows, passes: bool
+) -> None:
+    aliases.go_live(registry, Kind.CHAT, add([*rows(), *sums(30)]))
+    found = compare(registry, Kind.CHAT, "V1", add([*rows(), *measured]), RULES.margins)
+    assert [f.metric for f in found] == [*Metric, "gsm8k"]
+    assert [f.passes for f in found] == [True, True, True, passes]
+
+
+def test_a_benchmark_that_is_new_is_not_compared(
+    registry: Registry, add: Callable[..., str]
+) -> None:
+    first, second = add(rows()), add([*rows(), *sums(0)])
+    assert len(compare(registry, Kind.CHAT, first, second, RULES.margins)) == len(Metric)
 
 
 @pytest.mark.parametrize(

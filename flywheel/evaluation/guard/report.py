@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from flywheel.evaluation.guard.figures import DRAWS, Bootstrap, Figures, classification, ranking
+from flywheel.evaluation.guard.figures import Figures, classification, ranking
 from flywheel.evaluation.guard.groups import Group, grouped
 from flywheel.evaluation.guard.rows import Kind, Reading
 from flywheel.evaluation.guard.scoring import Judged, Models, judge, milliseconds
 from flywheel.evaluation.guard.streamed import ESTIMATES, Streamed, play_all
+from flywheel.measures.bootstrap import DRAWS, LEVEL, Bootstrap
 from guard.policy import Policy
 from guard.types import Axis, Stage
 
@@ -58,7 +59,7 @@ class Report:
             "models": {axis.value: name for axis, name in self.models.items()},
             "thresholds": {stage.value: value for stage, value in self.thresholds.items()},
             "milliseconds": {**timing(self.all_times), "by_kind": by_kind},
-            "bootstrap": {"level": 0.95, "draws": DRAWS, "unit": "prompt", "seed": self.seed},
+            "bootstrap": {"level": LEVEL, "draws": DRAWS, "unit": "prompt", "seed": self.seed},
             "files": [count.as_json() for count in self.reading.files],
             **self.about,
         }

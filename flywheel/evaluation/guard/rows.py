@@ -4,6 +4,7 @@ A file that people collected over years has broken lines and foreign rows in it.
 counted and told, and the rest goes on; only when nothing is left is that an error.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,11 +109,12 @@ class _Turn(BaseModel):
     content: str
 
 
-class _Row(BaseModel):
+class _Row(BaseModel, ABC):
     source: str = "unnamed"
 
+    @abstractmethod
     def item(self, file: str) -> Item:
-        raise NotImplementedError
+        """What the guard is asked about it. file: where it stands."""
 
 
 class _PromptRow(_Row):

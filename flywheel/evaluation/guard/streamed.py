@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from rich.progress import Progress
 
-from flywheel.evaluation.guard.figures import Bootstrap, Estimates, Figures, rates
+from flywheel.evaluation.guard.figures import Estimates, Figures, rates
 from flywheel.evaluation.guard.groups import Group, grouped
 from flywheel.evaluation.guard.rows import Kind
 from flywheel.evaluation.guard.scoring import Judged, flagged
+from flywheel.measures.bootstrap import Bootstrap
 from guard.gate import Gate
 from guard.policy import Policy
 from guard.types import Message, RewardModel, Sample, Verdict

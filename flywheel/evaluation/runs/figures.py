@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from flywheel.evaluation.guard.figures import Bootstrap
 from flywheel.evaluation.runs.result import Figure
-
-LEVEL = 0.95
+from flywheel.measures.bootstrap import LEVEL, Bootstrap
 
 
 def mean(values: Sequence[float], groups: Sequence[str], seed: int) -> Figure:
@@ -26,6 +24,6 @@ def mean(values: Sequence[float], groups: Sequence[str], seed: int) -> Figure:
         exact = binomtest(int(found[0]) * several, several).proportion_ci(LEVEL)
         return Figure(value=value, low=float(exact.low), high=float(exact.high), n=len(found))
     draws = Bootstrap(groups, seed)
-    bounds = draws.interval(draws.ratio(found, np.ones_like(found)))
+    bounds = draws.interval(draws.mean(found))
     low, high = bounds or (None, None)
     return Figure(value=value, low=low, high=high, n=len(found))

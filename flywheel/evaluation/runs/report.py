@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flywheel.evaluation.runs import charts
-from flywheel.evaluation.runs.metrics import metric
 from flywheel.evaluation.runs.result import Figure, Kind, Result
+from flywheel.measures.metrics import metric
 
 REPORT_FILE: Final = "report.html"
 TITLES: Final = {

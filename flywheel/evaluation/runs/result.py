@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 import orjson
 from pydantic import Field, ValidationError
 
-from flywheel.evaluation.runs.metrics import metric
+from flywheel.measures.metrics import metric
 from flywheel.records import Frozen, masked
 
 RESULT_FILE: Final = "result.json"

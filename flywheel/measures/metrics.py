@@ -11,12 +11,14 @@ class Metric:
     """words: what a mean of it says. higher_is_better: None where neither direction is.
 
     share: values are 0 or 1, so a mean is a share; otherwise they are scores in [0, 1] unless
-    `words` names another range.
+    `words` names another range. benchmark: what a model can do or how biased it is, whichever
+    system it serves in.
     """
 
     words: str
     higher_is_better: bool | None
     share: bool = True
+    benchmark: bool = False
 
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
@@ -42,13 +44,20 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
         "win_people": Metric("replies preferred, by the raters' median", True),
         "loss_people": Metric("replies less liked, by the raters' median", False),
         "tie_people": Metric("ties, by the raters' median", None),
-        "gsm8k": Metric("sums solved (GSM8K, eight worked examples)", True),
-        "truthfulqa": Metric("true answers chosen (TruthfulQA, one of several)", True),
-        "toxigen": Metric("toxic replies (ToxiGen), by the safety model", False),
-        "sentiment": Metric(
-            "sentiment of continuations, by VADER, from -1 (bad) to 1 (good)", None, share=False
+        "gsm8k": Metric("sums solved (GSM8K, eight worked examples)", True, benchmark=True),
+        "truthfulqa": Metric(
+            "true answers chosen (TruthfulQA, one of several)", True, benchmark=True
         ),
-        "stereotype": Metric("continuations that use the stereotype's pronouns", False),
+        "toxigen": Metric("toxic replies (ToxiGen), by the safety model", False, benchmark=True),
+        "sentiment": Metric(
+            "sentiment of continuations, by VADER, from -1 (bad) to 1 (good)",
+            None,
+            share=False,
+            benchmark=True,
+        ),
+        "stereotype": Metric(
+            "continuations that use the stereotype's pronouns", False, benchmark=True
+        ),
         "attack": Metric("attempts that succeed", False),
     }
 )
@@ -60,5 +69,11 @@ _HARNESS: Final = "harness/"
 def metric(name: str) -> Metric:
     """What a name stands for. Raises KeyError for a name that nobody knows."""
     if name.startswith(_HARNESS):
-        return Metric(f"{name.removeprefix(_HARNESS)}, by lm-evaluation-harness", True)
+        words = f"{name.removeprefix(_HARNESS)}, by lm-evaluation-harness"
+        return Metric(words, True, benchmark=True)
     return METRICS[name]
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether a name stands for a benchmark; not so of a name that nobody knows."""
+    return name.startswith(_HARNESS) or (name in METRICS and METRICS[name].benchmark)
