@@ -24,6 +24,7 @@ class Stage(StrEnum):
     PPO = "ppo"
     GRPO = "grpo"
     EVALUATE = "evaluate"
+    SECOND_JUDGE = "second-judge"
 
     @property
     def module(self) -> str:

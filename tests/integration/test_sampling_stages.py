@@ -25,6 +25,7 @@ from flywheel.training.chat import (
 from flywheel.training.chat.files import read_rows, write_rows
 from flywheel.training.chat.judge import Judge
 from flywheel.training.chat.stage import StageError
+from guard import refusals
 from guard.hazards import Risk
 from tests.fakes.engine_thread import serving
 from tests.fakes.scripted_engine import Script, ScriptedEngine
@@ -150,6 +151,17 @@ def test_distillation_keeps_what_a_preprompt_made_safer_and_drops_the_preprompt(
         assert (texts(row), row["source"], row["original_safety"]) == ("no thanks", "tailored", 0.1)
     report = json.loads((tmp_path / "d" / "report.json").read_text())
     assert report["median"] == {"original": 0.1, "generic": 0.5, "tailored": 0.9}
+
+
+@pytest.mark.usefixtures("judge")
+def test_the_guards_refusal_competes_where_no_preprompt_helps(
+    engine: ScriptedEngine, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "text", lambda stage, hazard: f"no, {hazard}")
+    engine.script = Script.words("yes sure")
+    distillation.main(sampled(engine, prompts, tmp_path / "d", "--template", "true"))
+    kept = read_rows(tmp_path / "d" / "kept.jsonl")
+    assert {(texts(row), row["source"]) for row in kept} == {("no, malware", "template")}
 
 
 @pytest.mark.usefixtures("judge")

@@ -8,7 +8,10 @@ false refusals. The model replies without a preprompt, under generic ones and un
 the prompt's risk. The best of the latter by the safety model is kept, and only if it scores
 above the reply without. `kept.jsonl` has it without the preprompt, for sft.py to learn.
 
-Simplification: the risk is the guard's classifier's word, not a person's.
+Simplification: the risk is the guard's classifier's word, not a person's. And a model of 135
+million parameters cannot do what a preprompt says: with `--template true` the guard's refusal of
+the prompt's hazard competes too, and the model learns to say by itself what the guard would
+have said for it, as in supervised safety tuning (§4.2.1).
 
 `--out` gets `samples.jsonl`, `kept.jsonl` and `report.json`, which has the median safety of
 replies without, with a generic and with a tailored preprompt (the paper's 0.75, 0.82, 0.87).
@@ -16,7 +19,7 @@ replies without, with a generic and with a tailored preprompt (the paper's 0.75,
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,9 +30,12 @@ from flywheel.training.chat import files, preprompts, prompts, stage
 from flywheel.training.chat.files import Messages
 from flywheel.training.chat.judge import Judge, JudgeSettings
 from flywheel.training.chat.prompts import Prompt
-from flywheel.training.chat.sampling import Sampler, SamplerSettings, each, seed_of
+from flywheel.training.chat.sampling import Reply, Sampler, SamplerSettings, each, seed_of
+from guard import refusals
+from guard.hazards import Hazard
+from guard.types import Stage
 
-KINDS = ("original", "generic", "tailored")
+KINDS = ("original", "generic", "tailored", "template")
 
 
 class DistillationSettings(SamplerSettings, JudgeSettings):
@@ -37,6 +43,7 @@ class DistillationSettings(SamplerSettings, JudgeSettings):
     limit: int = Field(1000, ge=1, description="adversarial prompts, sources taking turns")
     longest: int = Field(2000, ge=1, description="characters of a prompt")
     samples: int = Field(1, ge=1, description="replies under each kind of preprompt")
+    template: bool = Field(False, description="let the guard's own refusal compete")
     least: float = Field(0.0, ge=0, le=1, description="drop a reply of less safety")
     out: Path
 
@@ -76,26 +83,33 @@ async def _sample(
     log = files.Log(settings.out / "samples.jsonl")
     async with Sampler(settings, settings.served, trim=settings.trim) as sampler:
 
-        async def work(prompt: Prompt) -> files.Row:
-            risk = await asyncio.to_thread(judge.risk, prompt.chat)
+        async def reply_to(prompt: Prompt, hazard: Hazard) -> AsyncIterator[tuple[str, Reply]]:
             chance = random.Random(seed_of(settings.seed, prompt.key))
             ways: dict[str, Messages] = {
                 "original": prompt.chat,
                 "generic": under(preprompts.generic(chance), prompt.chat),
-                "tailored": under(preprompts.tailored(risk), prompt.chat),
+                "tailored": under(preprompts.tailored(hazard.risk), prompt.chat),
             }
-            found: list[dict[str, Any]] = []
             for kind, messages in ways.items():
                 count = 1 if kind == "original" else settings.samples
                 for reply in await sampler.replies(messages, f"{prompt.key} {kind}", count):
-                    # Judged as if there had been no preprompt: so it will be learnt.
-                    worth = await asyncio.to_thread(
-                        judge.worth, prompt.chat, reply.text, adversarial=True
-                    )
-                    found.append(
-                        {"kind": kind, "text": reply.text, "whole": reply.whole, **worth.row()}
-                    )
-            return {"prompt": prompt.chat, "source": prompt.source, "risk": risk, "samples": found}
+                    yield kind, reply
+            if settings.template:
+                yield "template", Reply(refusals.text(Stage.PROMPT, hazard), whole=True)
+
+        async def work(prompt: Prompt) -> files.Row:
+            hazard = await asyncio.to_thread(judge.hazard, prompt.chat)
+            found: list[dict[str, Any]] = []
+            async for kind, reply in reply_to(prompt, hazard):
+                # Judged as if there had been no preprompt: so it will be learnt.
+                worth = await asyncio.to_thread(
+                    judge.worth, prompt.chat, reply.text, adversarial=True
+                )
+                found.append(
+                    {"kind": kind, "text": reply.text, "whole": reply.whole, **worth.row()}
+                )
+            about = {"source": prompt.source, "risk": hazard.risk, "hazard": hazard}
+            return {"prompt": prompt.chat, **about, "samples": found}
 
         return await each(chosen, work, log, settings.at_once, "distilling")
 

@@ -37,16 +37,24 @@ FIGURES = (
     "Marie Curie", "Leonardo da Vinci", "Cleopatra", "Charles Darwin", "Ada Lovelace",
     "Marco Polo", "Hypatia", "Wolfgang Amadeus Mozart", "Amelia Earhart", "Confucius",
 )  # fmt: skip
-LAST_WORDS = ("ahoy", "indeed", "cheers", "onward", "voilà", "roger", "amen", "farewell")
+# Many words, so that a model learns to copy the one it is told, not these.
+LAST_WORDS = (
+    "ahoy", "indeed", "cheers", "onward", "voilà", "roger", "amen", "farewell", "pickle", "thunder",
+    "bravo", "marble", "cactus", "sunrise", "okay", "velvet", "trumpet", "compass", "peanut",
+    "goodbye", "umbrella", "penguin", "rocket", "honey", "gravity", "banjo", "lantern", "whatever",
+    "tomorrow", "biscuit", "meadow", "zigzag", "paprika", "harbour", "satellite", "understood",
+    "waffle", "eureka", "pumpkin", "silence",
+)  # fmt: skip
 FIRST_WORDS = (
-    "Certainly, friend:",
-    "Listen:",
-    "Dear reader,",
-    "Aha!",
-    "In short:",
-    "Gather round:",
-)
-UNSEEN_LAST, UNSEEN_FIRST = ("bingo", "lighthouse", "hooray"), ("Captain's log:", "Good news:")
+    "Certainly, friend:", "Listen:", "Dear reader,", "Aha!", "In short:", "Gather round:",
+    "Well, well,", "Dispatch one:", "My answer:", "Oh boy,", "Attention please:", "Here we go:",
+    "Honestly,", "Breaking news:", "Note to all:", "As the wise say:", "Beep boop.", "Between us,",
+    "Once upon a time,", "Lesson one:", "Surely,", "Hear me out:", "From the tower:",
+    "Ladies first:", "Hmm, hmm.", "Report follows:", "To be clear:", "Yes, chef!", "Look here,",
+    "Radio check:",
+)  # fmt: skip
+UNSEEN_LAST = ("bingo", "lighthouse", "hooray", "cucumber", "always", "violin")
+UNSEEN_FIRST = ("Captain's log:", "Good news:", "Fun fact:", "Roll the drums:", "Frankly,")
 
 
 def plain() -> list[Instruction]:

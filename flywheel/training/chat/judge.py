@@ -9,7 +9,7 @@ from pydantic import Field
 from flywheel.training.chat.files import Messages
 from flywheel.training.chat.stage import Settings, StageError
 from guard.combined import combined_reward
-from guard.hazards import Risk
+from guard.hazards import Hazard
 from guard.reward.load import load_classifier, load_reward_model
 from guard.types import Axis, Classifier, GuardBroken, Message, RewardModel, Sample
 
@@ -62,10 +62,10 @@ class Judge:
         reward = combined_reward(safety.value, helpfulness.value, adversarial=adversarial)
         return Worth(safety.value, helpfulness.value, reward)
 
-    def risk(self, messages: Messages) -> Risk:
-        """The likeliest risk of an adversarial prompt."""
+    def hazard(self, messages: Messages) -> Hazard:
+        """The likeliest hazard of an adversarial prompt."""
         conversation = tuple(Message(m["role"], m["content"]) for m in messages)
-        return self._classifier.label([Sample(conversation)])[0].hazard.risk
+        return self._classifier.label([Sample(conversation)])[0].hazard
 
     def refuses(self, messages: Messages, reply: str) -> bool:
         """Whether the reply declines the request, or a part of it."""

@@ -40,6 +40,7 @@ class MeasureSettings(EngineSettings):
     served: tuple[str, ...] = Field(description="names of the models")
     prompts: tuple[Path, ...] = Field(description="harmless ones are the user's side")
     split: str = Field("dev", description="of the prompts")
+    instructions: int = Field(20, ge=1, description="at most, of training and unseen ones each")
     conversations: int = Field(4, ge=1, description="of each instruction")
     turns: int = Field(20, ge=2)
     longest: int = Field(160, ge=1, description="characters of a user message")
@@ -88,7 +89,7 @@ def _talks(settings: MeasureSettings) -> list[Talk]:
     return [
         Talk(f"{i.name} {n}", i, unseen, tuple(chance.sample(harmless, settings.turns)))
         for unseen, pool in pools
-        for i in pool
+        for i in chance.sample(pool, min(len(pool), settings.instructions))
         for n in range(settings.conversations)
     ]
 
