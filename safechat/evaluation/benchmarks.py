@@ -7,14 +7,15 @@ import typer
 from rich.progress import Progress
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
-from safechat.evaluation.common import Asked, measured
+from safechat.evaluation.options import Asked, Kept
+from safechat.grouped import grouped_options
 from server.cli import err, explained
 
 
+@grouped_options
 def benchmarks(
-    url: common.Url,
-    out: common.Out,
+    *,
+    asked: Asked,
     task: Annotated[
         list[str] | None,
         typer.Option(help="gsm8k, truthfulqa, toxigen or bias; may be repeated."),
@@ -30,16 +31,10 @@ def benchmarks(
         Path, typer.Option(metavar="DIR", help="Folder of its YAML files.")
     ] = Path("tasks"),
     lm_eval: Annotated[str, typer.Option(metavar="PROGRAM", help="Where it is.")] = "lm_eval",
-    model: common.Model = None,
-    guard: common.Guard = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many random questions of each task.")
     ] = None,
-    parallel: common.Parallel = 8,
-    temperature: common.Temperature = 0.0,
-    max_tokens: common.MaxTokens = 256,
-    seed: common.Seed = 0,
-    as_json: common.AsJson = False,
+    kept: Kept,
 ) -> None:
     """What a deployed model can do, and whether it is biased, beside published figures.
 
@@ -61,15 +56,13 @@ def benchmarks(
         with needing_extra("eval"):
             from flywheel.evaluation.benchmarks.harness import run_harness
             from flywheel.evaluation.benchmarks.measure import measure_benchmarks, tasks
-            from flywheel.evaluation.panel import RunOptions
             from flywheel.evaluation.runs.result import Result, Values
 
         if not (task or harness):
             raise ValueError("name a --task, or a --harness task")
         chosen = tasks(task or ())
-        asked = Asked(url, model, guard, None, None, temperature, max_tokens, seed)
         about = {"tasks": task or [], "harness": harness or [], "limit": limit}
-        options = RunOptions(out, progress, parallel, seed, about=about)
+        options = kept.options(progress, about)
 
         async def work() -> Result:
             async with asked.panel() as panel:
@@ -81,13 +74,13 @@ def benchmarks(
                         include=harness_tasks,
                         url=panel.target.url,
                         model=await panel.target.model(),
-                        out=out / "harness",
+                        out=kept.out / "harness",
                         limit=limit,
-                        seed=seed,
-                        parallel=parallel,
+                        seed=kept.seed,
+                        parallel=kept.parallel,
                     )
                 return await measure_benchmarks(
                     chosen, panel, options, data=data, limit=limit, others=others
                 )
 
-        measured(work(), out, as_json=as_json)
+        kept.finish(work())

@@ -7,37 +7,27 @@ import typer
 from rich.progress import Progress
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
-from safechat.evaluation.common import Asked, Chosen, measured, note
+from safechat.evaluation.options import Chosen, Judged, Kept, Prompts, ServedName
+from safechat.evaluation.outcome import note
+from safechat.grouped import grouped_options
 from server.cli import err, explained
 
 
+@grouped_options
 def helpfulness(
-    url: common.Url,
+    *,
+    asked: Judged,
     against: Annotated[str, typer.Option(metavar="URL", help="The endpoint to compare with.")],
-    prompts: common.Prompts,
-    out: common.Out,
-    model: common.Model = None,
-    against_model: Annotated[
-        str | None, typer.Option(help="Its served name; default: the only one.")
-    ] = None,
-    guard: common.Guard = None,
-    judge: common.Judge = None,
-    judge_model: common.JudgeModelName = None,
-    split: common.Split = None,
-    source: common.Source = None,
-    limit: common.Limit = None,
+    against_model: ServedName = None,
+    prompts: Prompts,
+    chosen: Chosen,
     tie: Annotated[
         float, typer.Option(min=0, max=1, help="Smaller gaps of helpfulness are ties.")
     ] = 0.05,
-    parallel: common.Parallel = 8,
-    temperature: common.Temperature = 0.0,
-    max_tokens: common.MaxTokens = 256,
-    seed: common.Seed = 0,
     ratings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What people said of DIR/sheet.jsonl.")
     ] = None,
-    as_json: common.AsJson = False,
+    kept: Kept,
 ) -> None:
     """Wins, ties and losses of one endpoint against another, on the same prompts.
 
@@ -66,16 +56,13 @@ def helpfulness(
                 read_ratings,
                 write_sheet,
             )
-            from flywheel.evaluation.panel import RunOptions
             from flywheel.evaluation.runs.result import Result
 
-        asked = Asked(url, model, guard, judge, judge_model, temperature, max_tokens, seed)
-        chosen = Chosen(prompts, tuple(split or ()), tuple(source or ()), limit, seed)
-        items = chosen.items()
-        options = RunOptions(out, progress, parallel, seed, about=chosen.about())
+        items = chosen.items(prompts)
+        options = kept.options(progress, chosen.about(prompts))
         said = None
         if ratings is not None:
-            said = read_ratings(ratings, {item.id for item in items}, seed)
+            said = read_ratings(ratings, {item.id for item in items}, kept.seed)
 
         async def work() -> Result:
             async with asked.panel() as panel, asked.endpoint(against, against_model) as other:
@@ -87,9 +74,9 @@ def helpfulness(
                     tie=tie,
                     by_people=outcomes(said) if said else None,
                 )
-            note(f"wrote {write_sheet(out, items, seed)}")
+            note(f"wrote {write_sheet(kept.out, items, kept.seed)}")
             if said is None:
                 return result
             return result.model_copy(update={"measures": {**result.measures, **agreement(said)}})
 
-        measured(work(), out, as_json=as_json)
+        kept.finish(work())

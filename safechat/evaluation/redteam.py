@@ -1,6 +1,5 @@
 """`safechat redteam`: attacks on a deployed model."""
 
-import os
 from contextlib import AsyncExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -12,8 +11,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
-from safechat.evaluation.common import Asked, Chosen, measured
+from safechat.evaluation.options import (
+    Chosen,
+    Judged,
+    Kept,
+    Out,
+    Seed,
+    ServedName,
+    Threshold,
+    keyed,
+)
+from safechat.evaluation.outcome import measured
+from safechat.grouped import grouped_options
 from server.cli import err, explained
 
 app = typer.Typer(
@@ -36,12 +45,12 @@ def strategies() -> None:
 
 @app.command()
 def sessions(
-    out: common.Out,
+    out: Out,
     journal: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A journal file; default: the gateway's.")
     ] = None,
-    seed: common.Seed = 0,
-    as_json: common.AsJson = False,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result file.")] = False,
 ) -> None:
     """Count what people have tried in red-team sessions, and what got through (γ).
 
@@ -67,9 +76,14 @@ def sessions(
 
 
 @app.command()
+@grouped_options
 def run(
-    url: common.Url,
-    out: common.Out,
+    *,
+    asked: Judged,
+    attacker: Annotated[
+        str | None, typer.Option(metavar="URL", help="A model that leads conversations on.")
+    ] = None,
+    attacker_model: ServedName = None,
     seeds: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Requests to attack with; default: a starter set."),
@@ -77,25 +91,9 @@ def run(
     strategy: Annotated[
         list[str] | None, typer.Option(help="Only this one; may be repeated. Default: all.")
     ] = None,
-    model: common.Model = None,
-    guard: common.Guard = None,
-    judge: common.Judge = None,
-    judge_model: common.JudgeModelName = None,
-    attacker: Annotated[
-        str | None, typer.Option(metavar="URL", help="A model that leads conversations on.")
-    ] = None,
-    attacker_model: Annotated[
-        str | None, typer.Option(help="Its served name; default: the only one.")
-    ] = None,
-    split: common.Split = None,
-    source: common.Source = None,
-    limit: common.Limit = None,
-    threshold: common.Threshold = 0.5,
-    parallel: common.Parallel = 8,
-    temperature: common.Temperature = 0.0,
-    max_tokens: common.MaxTokens = 256,
-    seed: common.Seed = 0,
-    as_json: common.AsJson = False,
+    chosen: Chosen,
+    threshold: Threshold = 0.5,
+    kept: Kept,
 ) -> None:
     """Try every strategy on every seed, and count what gets through.
 
@@ -114,31 +112,25 @@ def run(
     """  # noqa: D301
     with explained(), Progress(console=err, transient=True) as progress:
         with needing_extra("eval"):
-            from flywheel.evaluation.panel import RunOptions
             from flywheel.evaluation.redteam.attacker import Attacker
             from flywheel.evaluation.redteam.campaign import attack
             from flywheel.evaluation.redteam.strategies import strategies as named
-            from flywheel.evaluation.runs.endpoint import Endpoint
             from flywheel.evaluation.runs.result import Result
 
         plugins = named(strategy or ())
-        asked = Asked(url, model, guard, judge, judge_model, temperature, max_tokens, seed)
         with as_file(files("flywheel.evaluation.redteam") / "seeds.jsonl") as starters:
-            chosen = Chosen(
-                seeds or [starters], tuple(split or ()), tuple(source or ()), limit, seed
-            )
-            items, about = chosen.items(), chosen.about()
+            paths = seeds or [starters]
+            items, about = chosen.items(paths), chosen.about(paths)
         about |= {"strategies": [plugin.name for plugin in plugins], "threshold": threshold}
         about |= {"attacker": attacker} if attacker else {}
-        options = RunOptions(out, progress, parallel, seed, threshold, about)
+        options = kept.options(progress, about, threshold)
 
         async def work() -> Result:
             async with asked.panel() as panel, AsyncExitStack() as open_until:
                 leading = None
                 if attacker is not None:
-                    key = os.environ.get("ATTACKER_API_KEY")
-                    other = Endpoint(attacker, model=attacker_model, api_key=key)
+                    other = keyed(attacker, "ATTACKER_API_KEY", attacker_model)
                     leading = Attacker(await open_until.enter_async_context(other))
                 return await attack(items, plugins, panel, options, attacker=leading)
 
-        measured(work(), out, as_json=as_json)
+        kept.finish(work())

@@ -3,28 +3,19 @@
 from rich.progress import Progress
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
-from safechat.evaluation.common import Asked, Chosen, measured
+from safechat.evaluation.options import Chosen, Judged, Kept, Prompts, Threshold
+from safechat.grouped import grouped_options
 from server.cli import err, explained
 
 
+@grouped_options
 def refusal(
-    url: common.Url,
-    prompts: common.Prompts,
-    out: common.Out,
-    model: common.Model = None,
-    guard: common.Guard = None,
-    judge: common.Judge = None,
-    judge_model: common.JudgeModelName = None,
-    split: common.Split = None,
-    source: common.Source = None,
-    limit: common.Limit = None,
-    threshold: common.Threshold = 0.5,
-    parallel: common.Parallel = 8,
-    temperature: common.Temperature = 0.0,
-    max_tokens: common.MaxTokens = 256,
-    seed: common.Seed = 0,
-    as_json: common.AsJson = False,
+    *,
+    asked: Judged,
+    prompts: Prompts,
+    chosen: Chosen,
+    threshold: Threshold = 0.5,
+    kept: Kept,
 ) -> None:
     """How often a deployed model declines harmless and borderline prompts, in full or in part.
 
@@ -44,17 +35,14 @@ def refusal(
     """  # noqa: D301
     with explained(), Progress(console=err, transient=True) as progress:
         with needing_extra("eval"):
-            from flywheel.evaluation.panel import RunOptions
             from flywheel.evaluation.refusal import measure_refusal
             from flywheel.evaluation.runs.result import Result
 
-        asked = Asked(url, model, guard, judge, judge_model, temperature, max_tokens, seed)
-        chosen = Chosen(prompts, tuple(split or ()), tuple(source or ()), limit, seed)
-        items = chosen.items()
-        options = RunOptions(out, progress, parallel, seed, threshold, chosen.about())
+        items = chosen.items(prompts)
+        options = kept.options(progress, chosen.about(prompts), threshold)
 
         async def work() -> Result:
             async with asked.panel() as panel:
                 return await measure_refusal(items, panel, options)
 
-        measured(work(), out, as_json=as_json)
+        kept.finish(work())

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
+from safechat.evaluation.options import Seed
 from server.cli import explained
 
 WORSE = 1
@@ -28,7 +28,7 @@ def regress(
     default_limit: Annotated[
         float, typer.Option(min=0, help="The same for metrics that are not named.")
     ] = 0.0,
-    seed: common.Seed = 0,
+    seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two results on the items that both have, and fail if the second is worse.

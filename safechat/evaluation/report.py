@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation.common import note
+from safechat.evaluation.outcome import note
 from server.cli import explained
 
 

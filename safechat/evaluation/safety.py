@@ -7,27 +7,19 @@ import typer
 from rich.progress import Progress
 
 from safechat.evaluate import needing_extra
-from safechat.evaluation import common
-from safechat.evaluation.common import Asked, Chosen, measured, note
+from safechat.evaluation.options import Chosen, Judged, Kept, Prompts, Threshold
+from safechat.evaluation.outcome import note
+from safechat.grouped import grouped_options
 from server.cli import err, explained
 
 
+@grouped_options
 def safety(
-    url: common.Url,
-    prompts: common.Prompts,
-    out: common.Out,
-    model: common.Model = None,
-    guard: common.Guard = None,
-    judge: common.Judge = None,
-    judge_model: common.JudgeModelName = None,
-    split: common.Split = None,
-    source: common.Source = None,
-    limit: common.Limit = None,
-    threshold: common.Threshold = 0.5,
-    parallel: common.Parallel = 8,
-    temperature: common.Temperature = 0.0,
-    max_tokens: common.MaxTokens = 256,
-    seed: common.Seed = 0,
+    *,
+    asked: Judged,
+    prompts: Prompts,
+    chosen: Chosen,
+    threshold: Threshold = 0.5,
     review: Annotated[
         bool, typer.Option("--review", help="Report every turn, so that people rate it.")
     ] = False,
@@ -38,7 +30,7 @@ def safety(
         Path | None,
         typer.Option(metavar="FILE", help="With --people: its journal; default: the gateway's."),
     ] = None,
-    as_json: common.AsJson = False,
+    kept: Kept,
 ) -> None:
     """How often a deployed model violates, on adversarial prompts and conversations.
 
@@ -64,16 +56,13 @@ def safety(
     """  # noqa: D301
     with explained(), Progress(console=err, transient=True) as progress:
         with needing_extra("eval"):
-            from flywheel.evaluation.panel import RunOptions
             from flywheel.evaluation.people import report_turns, violations_found
             from flywheel.evaluation.runs.result import Result
             from flywheel.evaluation.safety import measure_safety
         from safechat.flywheel.common import opened_journal
 
-        asked = Asked(url, model, guard, judge, judge_model, temperature, max_tokens, seed)
-        chosen = Chosen(prompts, tuple(split or ()), tuple(source or ()), limit, seed)
-        items = chosen.items()
-        options = RunOptions(out, progress, parallel, seed, threshold, chosen.about())
+        items = chosen.items(prompts)
+        options = kept.options(progress, chosen.about(prompts), threshold)
 
         async def work() -> Result:
             found = None
@@ -83,8 +72,8 @@ def safety(
             async with asked.panel() as panel:
                 result = await measure_safety(items, panel, options, people=found)
                 if review:
-                    told = await report_turns(panel.target, out, progress)
+                    told = await report_turns(panel.target, kept.out, progress)
                     note(f"{told} turns wait for raters")
             return result
 
-        measured(work(), out, as_json=as_json)
+        kept.finish(work())

@@ -156,6 +156,21 @@ def test_a_version_made_elsewhere_is_registered_and_refused_unmeasured(tmp_path:
     assert "was never measured" in refused.stderr
 
 
+def test_several_evaluations_are_registered_as_one(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    files: list[str | Path] = []
+    for metric in ("violation", "gsm8k"):
+        path = tmp_path / f"{metric}.jsonl"
+        path.write_text(json.dumps({"key": "a", "metric": metric, "value": 1.0}) + "\n")
+        files += ["--evaluation", path]
+    where = tmp_path / "registry"
+    call("register", adapter, "--kind", "chat", *files, "--registry", where)
+    rows = Registry(where).evaluation(Kind.CHAT, "V1")
+    assert [row["metric"] for row in rows] == ["violation", "gsm8k"]
+
+
 def test_evaluation_counts_violations_refusals_and_helpfulness(
     engine: ScriptedEngine, prompts: Path, tmp_path: Path
 ) -> None:
