@@ -28,8 +28,8 @@ from flywheel.training.batches import by_length, padded, windower
 from flywheel.training.bodies import Body
 from flywheel.training.export import export
 from flywheel.training.labels_mix import Labelled, labelled_hazards, labelled_replies, labels_mix
+from flywheel.training.loop import cosine
 from flywheel.training.network import LoraSettings, RewardNetwork
-from flywheel.training.reward import cosine
 from guard.reward.labels import HAZARDS, KINDS, EmbeddedClassifier, window
 
 LOG_EVERY = 50

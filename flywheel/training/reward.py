@@ -5,13 +5,13 @@ auxiliary classification loss on labelled samples, one or two epochs, cosine sch
 differs in that the body is an encoder under LoRA, and in that there is one logit for each
 stage (see network.py).
 
-Steps, in order: mix the data, train, save the adapter, calibrate it (see calibrate.py).
+Steps, in order: mix the data, train, save the adapter, calibrate it (see calibrate.py). A run
+that was killed goes on when the same command is given again (see loop.py).
 """
 
 import argparse
 import math
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,9 @@ from torch import Tensor
 from flywheel.training.batches import by_length, padded, windower
 from flywheel.training.bodies import MINILM, MPNET
 from flywheel.training.calibrate import MIXES, calibrate
+from flywheel.training.chat.stage import run
 from flywheel.training.data import Example, Mixture, Pair
+from flywheel.training.loop import Loop
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
 from flywheel.training.network import LoraSettings, RewardNetwork
 from flywheel.training.safety_mix import OWN
@@ -33,7 +35,6 @@ from guard.reward.embedded import EmbeddedRewardModel
 from guard.text import Windower
 from guard.types import Axis
 
-LOG_EVERY = 50
 DOUBT = (0.08, 0.92)  # scores between these are in doubt
 JUDGE = LoraSettings(rank=16, alpha=32, first_layer=6)
 
@@ -66,6 +67,45 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
 
+    train, dev = _mixtures(options)
+    print(f"{len(train.examples)} examples and {len(train.pairs)} pairs to train on")
+    body, settings = (MPNET, JUDGE) if options.judge else (MINILM, LoraSettings())
+    render = windower(body)
+    network = RewardNetwork.for_training(settings, body)
+    if options.start:
+        network.load(options.start / "adapter.safetensors")
+    plan = [
+        step
+        for epoch in range(options.epochs)
+        for step in _plan(train, render, options.batch_tokens, options.seed + epoch)
+    ]
+
+    def loss_of(step: Step) -> Tensor:
+        examples, pairs = step
+        weight: float = options.pair_weight
+        loss = _example_loss(network, render, examples, options.note)
+        return loss + weight * _pair_loss(network, render, pairs)
+
+    asked = {k: str(v) for k, v in vars(options).items() if k not in ("threads", "minutes", "out")}
+    same = f"{asked} {len(train.examples)} {len(train.pairs)} {len(plan)}"
+    loop = Loop(options.rate, options.minutes, options.out / "training.state", same)
+    loop.train(network, plan, loss_of, f"training {options.axis}")
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    network.save(options.out / "adapter.safetensors")
+    judged = list(dict.fromkeys(e.sample.stage for e in dev.examples))
+    network.describe(
+        options.out,
+        name=options.name,
+        version=options.version,
+        axis=options.axis,
+        calibration={part: asdict(Calibration()) for part in judged},
+    )
+    calibrate(options.out, dev, options.threads)
+
+
+def _mixtures(options: argparse.Namespace) -> tuple[Mixture, Mixture]:
+    """What is trained on, and what it is calibrated on."""
     mix = MIXES[options.axis]
     train = mix(options.data, "train", options.seed, options.replies)
     dev = mix(options.data, "dev", options.seed, options.replies)
@@ -81,56 +121,7 @@ def main() -> None:
         train = Mixture([], train.pairs)
     if options.teacher:
         train = Mixture(softened(train.examples, options.teacher), train.pairs)
-    print(f"{len(train.examples)} examples and {len(train.pairs)} pairs to train on")
-
-    body, settings = (MPNET, JUDGE) if options.judge else (MINILM, LoraSettings())
-    render = windower(body)
-    network = RewardNetwork.for_training(settings, body)
-    if options.start:
-        network.load(options.start / "adapter.safetensors")
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, lr=options.rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01
-    )
-    plan = [
-        step
-        for epoch in range(options.epochs)
-        for step in _plan(train, render, options.batch_tokens, options.seed + epoch)
-    ]
-
-    network.train()
-    losses: list[float] = []
-    start = time.monotonic()
-    progress = track(plan, f"training {options.axis}", update_period=5)
-    for step, (examples, pairs) in enumerate(progress):
-        # The schedule follows the clock where that is short, so a stop is always a landing.
-        elapsed = (time.monotonic() - start) / 60 / options.minutes
-        if elapsed >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * cosine(max(step / len(plan), elapsed))
-        loss = _example_loss(network, render, examples, options.note)
-        loss = loss + options.pair_weight * _pair_loss(network, render, pairs)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        if len(losses) == LOG_EVERY:
-            print(f"step {step + 1} of {len(plan)}: mean loss {sum(losses) / LOG_EVERY:.3f}")
-            losses.clear()
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    network.save(options.out / "adapter.safetensors")
-    stages = list(dict.fromkeys(e.sample.stage for e in dev.examples))
-    network.describe(
-        options.out,
-        name=options.name,
-        version=options.version,
-        axis=options.axis,
-        calibration={stage: asdict(Calibration()) for stage in stages},
-    )
-    calibrate(options.out, dev, options.threads)
+    return train, dev
 
 
 def thinned(
@@ -204,15 +195,5 @@ def _pair_loss(network: RewardNetwork, render: Windower, pairs: list[Pair]) -> T
     return (ranking_loss(chosen, rejected, margin) + auxiliary * labels).mean()
 
 
-def cosine(done: float, warm_up: float = 0.05, floor: float = 0.1) -> float:
-    """Share of the peak rate when `done` (0 to 1) of the training is behind.
-
-    Linear warm-up, then a cosine down to a tenth.
-    """
-    if done < warm_up:
-        return max(done, 1e-3) / warm_up
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
-
-
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from flywheel.training.batches import by_length, padded, windower
 from flywheel.training.data import prefix, rows, unsafe_from
 from flywheel.training.export import export
+from flywheel.training.loop import cosine
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
 from flywheel.training.network import LoraSettings, RewardNetwork, pool
-from flywheel.training.reward import cosine
 from flywheel.training.wording import refusal, sounds_like_refusal
 from guard.reward.embedded import EmbeddedRewardModel
 from guard.types import Message, Sample
