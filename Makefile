@@ -102,9 +102,9 @@ dashboard: install ## write Grafana's dashboard into the chart
 	$(BIN)/python -m helm.dashboard > helm/safechat/files/dashboard.json
 
 # A peer that cannot be installed is left out of the comparison.
-bench: install guard ## all benchmarks in short, into docs/benchmarks.md (about 10 minutes)
+bench: install guard ## all benchmarks in short, into docs/benchmarks.md; ONLY='guarded outside' runs some
 	-$(BIN)/python -m loadtests.peers.environments litellm nemo vllm-router aiperf
-	$(BIN)/python -m loadtests.bench
+	$(BIN)/python -m loadtests.bench $(if $(ONLY),--only $(ONLY))
 
 MINUTES ?= 60
 soak: install guard ## conversation at half load for MINUTES: memory flat, every outcome explained

@@ -5,46 +5,29 @@ r"""What the guard costs under load: the gateway against its own engine, on the 
 Starts `safechat serve` with the bundled model, as its users do, so that engine, gateway and
 guard share the machine's cores. Both sides are asked the same questions, greedily, in blocks
 that take turns; chance decides who begins. Other work on the machine slows both sides, so
-read the ratios; CPU time is that of the processes alone.
+read the ratios; CPU time is that of the processes alone. With SAFECHAT_GUARD__TIMEOUT_S=60 a
+busy machine makes the guard slow, and does not make it fail.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
 import statistics
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import aiohttp
-import psutil
 import uvloop
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.servers import cpu_seconds, free_port, progress, ready, started
+from loadtests.served import MODEL, Served, opened
+from loadtests.servers import cpu_seconds, progress
 from loadtests.streams import Reply, ask, prompts, question
-
-MODEL = "SmolLM2-135M-Instruct"
-SERVE = f"{Path(sys.executable).with_name('safechat')} serve"
-START_WITHIN_S = 480.0
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A gateway, and the engine that it started. The engine answers at `engine` by itself."""
-
-    gateway: str
-    engine: str
-    gateway_process: psutil.Process
-    engine_process: psutil.Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +43,6 @@ class Block:
     engine_cpu_ms: float
     gateway_cpu_ms: float
     blocked: int
-
-
-@contextmanager
-def serving(environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, psutil.Process]]:
-    """A gateway with the bundled model as its child, on all cores: its URL and process."""
-    port = free_port()
-    with TemporaryDirectory() as folder:
-        settings = {
-            "SAFECHAT_SERVER__PORT": str(port),
-            "SAFECHAT_JOURNAL__FOLDER": folder,
-            **(environment or {}),
-        }
-        with started(SERVE, settings, os.sched_getaffinity(0)) as process:
-            yield f"http://127.0.0.1:{port}", process
-
-
-def engine_of(gateway: psutil.Process) -> tuple[str, psutil.Process]:
-    """URL and process of the vLLM server that a gateway started. Raises RuntimeError."""
-    for child in gateway.children(recursive=True):
-        words = child.cmdline()
-        if "vllm.entrypoints.openai.api_server" in words and "--port" in words:
-            return f"http://127.0.0.1:{words[words.index('--port') + 1]}", child
-    raise RuntimeError("the gateway has started no engine")
 
 
 async def block(
@@ -122,7 +82,7 @@ async def measure(
     served: Served,
     levels: Sequence[int],
     rounds: int,
-    seed: int = 0,
+    seed: int,
 ) -> list[Block]:
     """All blocks, in the order in which they ran."""
     chance, blocks = random.Random(seed), list[Block]()
@@ -139,22 +99,14 @@ async def measure(
     return blocks
 
 
-@asynccontextmanager
-async def opened() -> AsyncIterator[tuple[aiohttp.ClientSession, Served]]:
-    """A gateway and its engine, both up, and a session to talk to them."""
+async def run(levels: Sequence[int], rounds: int, seed: int) -> list[Block]:
+    """Start the whole system, and measure both sides of it."""
     timeout = aiohttp.ClientTimeout(total=600)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        # A busy machine shall make the guard slow, and not fail.
-        with serving({"SAFECHAT_GUARD__TIMEOUT_S": "60"}) as (url, process):
-            progress.log("starting the gateway and its engine")
-            await ready(session, f"{url}/readyz", process, START_WITHIN_S)
-            engine, engine_process = engine_of(process)
-            yield session, Served(url, engine, process, engine_process)
-
-
-async def run(levels: Sequence[int], rounds: int, seed: int) -> list[Block]:
-    async with opened() as (session, served):
+    async with (
+        opened() as served,
+        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+    ):
         return await measure(session, served, levels, rounds, seed)
 
 

@@ -1,13 +1,15 @@
 """Two load generators of other projects against our URL, and against the engine behind it.
 
-    python -m loadtests.outside --gateway http://127.0.0.1:8000 --engine http://127.0.0.1:8001
+    python -m loadtests.outside [--requests 16] [--streams 4] [--json]
 
+Starts the whole system with the bundled model, unless --engine and --gateway name one that runs.
 vLLM's own serving benchmark comes with vLLM. NVIDIA's aiperf has an environment of its own
 (`python -m loadtests.peers.environments aiperf`). They know nothing of us: what they cannot
 read would show as failed requests.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -16,12 +18,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from loadtests.guarded import MODEL
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from loadtests.peers.environments import installed
+from loadtests.served import MODEL, add_sides, sides
 from loadtests.servers import progress
 
 TOKENIZER = Path(".cache/models") / MODEL
 WORDS_IN, TOKENS_OUT = 24, 48
+FIGURES = "completed", "failed", "output_throughput", "median_ttft_ms", "median_tpot_ms"
 # The command line tool looks for a distribution named vllm, which the CPU build is not.
 _VLLM_BENCH = """
 import argparse
@@ -53,8 +60,7 @@ def vllm_bench(url: str, requests: int, streams: int) -> dict[str, Any]:
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         _run([sys.executable, "-c", _VLLM_BENCH, *words, "--save-result", "--disable-tqdm"])
         found = json.loads((Path(folder) / "result.json").read_text())
-    names = "completed", "failed", "output_throughput", "median_ttft_ms", "median_tpot_ms"
-    return {name: found[name] for name in names}
+    return {name: found[name] for name in FIGURES}
 
 
 def aiperf(url: str, requests: int, streams: int) -> dict[str, Any] | None:
@@ -113,18 +119,41 @@ def run(engine: str, gateway: str, requests: int, streams: int) -> dict[str, Any
     return found
 
 
+async def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures against the two that the options name, or against a system started for it."""
+    async with sides(options) as (engine, gateway):
+        return await asyncio.to_thread(run, engine, gateway, options.requests, options.streams)
+
+
+def table(found: dict[str, Any]) -> Table:
+    view = Table("client", "against", title="Clients of other projects", box=box.SIMPLE)
+    for heading in ("completed", "failed", "tokens/s", "first token ms", "per token ms"):
+        view.add_column(heading, justify="right")
+    for client, both in found.items():
+        for side, figures in both.items():
+            speeds = (figures[name] for name in FIGURES[2:])
+            counts = (str(figures[name]) for name in FIGURES[:2])
+            view.add_row(client, side, *counts, *("" if s is None else f"{s:.1f}" for s in speeds))
+    return view
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--engine", required=True, help="URL without /v1")
-    parser.add_argument("--gateway", required=True, help="URL without /v1")
-    parser.add_argument("--requests", type=int, default=16)
-    parser.add_argument("--streams", type=int, default=4)
+    add_sides(parser)
+    parser.add_argument("--requests", type=int, default=16, help="of each client, to each side")
+    parser.add_argument("--streams", type=int, default=4, help="at a time")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     try:
-        found = run(options.engine, options.gateway, options.requests, options.streams)
+        found = asyncio.run(measured(options))
     except subprocess.CalledProcessError as error:
         sys.exit(f"outside: {error.cmd[0]} ended with {error.returncode}")
-    print(json.dumps(found, indent=1))
+    except RuntimeError as error:
+        sys.exit(f"outside: {error}")
+    if options.json:
+        print(json.dumps(found))
+    else:
+        Console().print(table(found))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 r"""What the guard costs a user: the gateway against the engine behind it, on the real model.
 
+    python -m loadtests.overhead [--prompts 40] [--json]
     python -m loadtests.overhead --engine http://127.0.0.1:8001 --gateway http://127.0.0.1:8000 \
-        --model SmolLM2-135M-Instruct [--prompts 40] [--json]
+        --model llama-2-7b-chat
 
+The first form starts the whole system with the bundled model, the second measures one that runs.
 Each prompt is asked once on either side, greedily, one request at a time, in an order that
 chance swaps for each prompt, so that neither a warm prefix cache nor a drift of the machine
 favours one side. Pairs that the guard blocked, or whose replies differ, are counted and left
@@ -23,11 +25,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.served import MODEL, add_sides, sides
+from loadtests.servers import progress
 from loadtests.streams import Reply, ask, prompts, question
 
 WARM_UP_PROMPTS = 4
 RESAMPLES = 10_000
-progress = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Comparison:
     high: float
 
 
-async def pairs(options: argparse.Namespace) -> list[tuple[Reply, Reply]]:
+async def pairs(
+    engine: str, gateway: str, options: argparse.Namespace
+) -> list[tuple[Reply, Reply]]:
     """(engine's reply, gateway's reply) to each prompt after the warm-up."""
     chance = random.Random(options.seed)
     asked = prompts(WARM_UP_PROMPTS + options.prompts, chance)
@@ -50,12 +55,9 @@ async def pairs(options: argparse.Namespace) -> list[tuple[Reply, Reply]]:
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for number, prompt in enumerate(asked, start=1 - WARM_UP_PROMPTS):
             body = question(options.model, prompt, options.max_tokens)
-            sides = [
-                ("engine", options.engine, None),
-                ("gateway", options.gateway, options.api_key),
-            ]
-            chance.shuffle(sides)
-            replies = {name: await ask(session, url, body, key) for name, url, key in sides}
+            both = [("engine", engine, None), ("gateway", gateway, options.api_key)]
+            chance.shuffle(both)
+            replies = {name: await ask(session, url, body, key) for name, url, key in both}
             if number < 1:
                 progress.log(f"warm-up: {number + WARM_UP_PROMPTS} of {WARM_UP_PROMPTS}")
                 continue
@@ -63,6 +65,12 @@ async def pairs(options: argparse.Namespace) -> list[tuple[Reply, Reply]]:
             if number % 5 == 0:
                 progress.log(f"{number} of {options.prompts} prompts asked on both sides")
     return answered
+
+
+async def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Counts and comparisons of the two that the options name, or of a system started for it."""
+    async with sides(options) as (engine, gateway):
+        return report(await pairs(engine, gateway, options), options.seed)
 
 
 def compare(engine: Sequence[float], gateway: Sequence[float], seed: int) -> Comparison:
@@ -113,9 +121,8 @@ def table(result: dict[str, Any]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--engine", required=True, help="URL of the engine, without /v1")
-    parser.add_argument("--gateway", required=True, help="URL of the gateway, without /v1")
-    parser.add_argument("--model", required=True, help="name that both serve it under")
+    add_sides(parser)
+    parser.add_argument("--model", default=MODEL, help="name that both serve it under")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0, help="of the order and the resampling")
@@ -123,7 +130,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     try:
-        result = report(asyncio.run(pairs(options)), options.seed)
+        result = asyncio.run(run(options))
     except (RuntimeError, aiohttp.ClientError) as error:
         sys.exit(f"overhead: {error}")
     if options.json:

@@ -198,11 +198,11 @@ def main() -> None:
     options = parser.parse_args()
     try:
         results = uvloop.run(run(options.gateway_cmd, options.chunks, options.seconds))
-    except RuntimeError as error:
+    except (RuntimeError, aiohttp.ClientError) as error:
         sys.exit(f"relay: {error}")
     if options.json:
-        plain = {name: [asdict(cost) for cost in costs] for name, costs in results.items()}
-        print(json.dumps({"chunks": options.chunks, **plain}))
+        servers = {name: [asdict(cost) for cost in costs] for name, costs in results.items()}
+        print(json.dumps({"chunks": options.chunks, "servers": servers}))
     else:
         Console().print(table(results, options.chunks))
 

@@ -1,6 +1,7 @@
 """The benchmarks' page: its figures are written anew, the words around them stay."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ def write(results: Json) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{PAGE} has lost the marks between which its figures stand")
-    sections = [text for part, text in _SECTIONS.items() if part in results]
-    words = "\n".join("\n".join(section(results)) for section in sections)
-    text = f"{before}{BEGIN}\n\n{words}\n{_versions(results)}\n{END}{after}"
+    text = f"{before}{BEGIN}\n\n{figures(results)}\n{END}{after}"
     PAGE.write_text(text, encoding="utf-8")
     _plot(results)
+
+
+def figures(results: Json) -> str:
+    """What the page says between its marks."""
+    found = [section(results[part]) for part, section in _SECTIONS.items() if part in results]
+    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    return "\n".join([*chain.from_iterable(found), f"Versions: {named}.\n"])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
@@ -33,33 +39,31 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[st
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines] + [""]
 
 
-def _measured(part: Json, command: str) -> list[str]:
+def _begin(title: str, part: Json) -> list[str]:
+    """Heading, and the command with the machine that it ran on."""
     m = part["machine"]
-    where = f"{m['cores']} cores of {m['cpu']}, Python {m['python']}"
+    cpu = f"{m['cores']} cores of {m['cpu']}" if m["cores"] else f"{m['cpu']}, cores not recorded"
     return [
-        f"`{command}`, {m['time']}, {where}, load average {m['load']} at the start.",
-        "",
+        f"## {title}\n",
+        f"`{part['command']}`, {m['time']}, {cpu}, Python {m['python']}, "
+        f"load average {m['load']} at the start.\n",
     ]
 
 
-def _relay(results: Json) -> Iterator[str]:
-    part = results["relay"]
-    yield "## Relaying\n"
-    yield from _measured(part, "python -m loadtests.relay --seconds 2")
+def _relay(part: Json) -> Iterator[str]:
+    yield from _begin("Relaying", part)
     rows = [
         [name, c["concurrency"], f"{c['cpu_us_per_chunk']:.0f}", f"{c['cpu_ms_per_request']:.2f}"]
-        for name, costs in part["figures"].items()
+        for name, costs in part["figures"]["servers"].items()
         for c in costs
     ]
     yield from _table(["server", "streams", "CPU µs a chunk", "CPU ms a request"], rows)
 
 
-def _peers(results: Json) -> Iterator[str]:
-    part = results["peers"]
-    figures = part["figures"]
-    ours = figures["safechat, guarded"]["cpu_us_per_chunk"]
-    yield "## Beside other servers\n"
-    yield from _measured(part, "python -m loadtests.peers.compare --seconds 3")
+def _peers(part: Json) -> Iterator[str]:
+    servers = part["figures"]["servers"]
+    ours = servers["safechat, guarded"]["cpu_us_per_chunk"]
+    yield from _begin("Beside other servers", part)
     rows = [
         [
             name,
@@ -68,7 +72,7 @@ def _peers(results: Json) -> Iterator[str]:
             f"{c['cpu_us_per_chunk'] / ours:.1f}",
             c["failed"],
         ]
-        for name, c in figures.items()
+        for name, c in servers.items()
     ]
     yield from _table(
         ["server", "CPU µs a chunk", "CPU ms a request", "times ours", "failed"], rows
@@ -76,11 +80,9 @@ def _peers(results: Json) -> Iterator[str]:
     yield "![CPU of a chunk](benchmarks/peers.svg)\n"
 
 
-def _crowd(results: Json) -> Iterator[str]:
-    part = results["crowd"]
+def _crowd(part: Json) -> Iterator[str]:
     c = part["figures"]
-    yield "## A thousand streams at once\n"
-    yield from _measured(part, "python -m loadtests.crowd")
+    yield from _begin("A thousand streams at once", part)
     yield (
         f"{c['streams']} streams, {c['failed']} failed; the slowest took "
         f"{c['slowest_to_median']:.2f} times as long as the median ({c['median_s']:.1f} s); the "
@@ -88,21 +90,17 @@ def _crowd(results: Json) -> Iterator[str]:
     )
 
 
-def _turns(results: Json) -> Iterator[str]:
-    part = results["turns"]
+def _turns(part: Json) -> Iterator[str]:
     t = part["figures"]
-    yield "## Late turns\n"
-    yield from _measured(part, "python -m loadtests.turns --requests 4")
+    yield from _begin("Late turns", part)
     yield (
         f"Turn 20 of a conversation took {t['turn_20_ms']:.0f} ms of CPU in gateway and guard, "
         f"turn 3 {t['turn_3_ms']:.0f} ms: {t['ratio']:.2f} times as much.\n"
     )
 
 
-def _guarded(results: Json) -> Iterator[str]:
-    part = results["guarded"]
-    yield "## The guard on the real model\n"
-    yield from _measured(part, "python -m loadtests.guarded --rounds 2")
+def _guarded(part: Json) -> Iterator[str]:
+    yield from _begin("The guard on the real model", part)
     rows = [
         [
             f"{r['streams']:.0f}",
@@ -122,11 +120,9 @@ def _guarded(results: Json) -> Iterator[str]:
     yield "![Throughput](benchmarks/guarded.svg)\n"
 
 
-def _overhead(results: Json) -> Iterator[str]:
-    part = results["overhead"]
+def _overhead(part: Json) -> Iterator[str]:
     f = part["figures"]
-    yield "## One stream alone\n"
-    yield from _measured(part, "python -m loadtests.overhead --prompts 16 --max-tokens 24")
+    yield from _begin("One stream alone", part)
     yield (
         f"{f['pairs']} pairs of the same greedy reply ({f['blocked']} more were blocked, "
         f"{f['differing']} differed).\n"
@@ -144,10 +140,8 @@ def _overhead(results: Json) -> Iterator[str]:
     yield from _table(["median", "engine", "gateway", "difference (95 % interval)"], rows)
 
 
-def _outside(results: Json) -> Iterator[str]:
-    part = results["outside"]
-    yield "## Clients of other projects\n"
-    yield from _measured(part, "python -m loadtests.outside --requests 12 --streams 4")
+def _outside(part: Json) -> Iterator[str]:
+    yield from _begin("Clients of other projects", part)
     rows = [
         [
             client,
@@ -172,18 +166,13 @@ _SECTIONS: dict[str, Callable[[Json], Iterator[str]]] = {
 }
 
 
-def _versions(results: Json) -> str:
-    named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return f"Versions: {named}.\n"
-
-
 def _plot(results: Json) -> None:
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "safechat", "font.size": 9})
     if "peers" in results:
-        figures = results["peers"]["figures"]
+        servers = results["peers"]["figures"]["servers"]
         figure, axes = plt.subplots(figsize=(6, 2.4))
-        axes.barh(list(figures), [c["cpu_us_per_chunk"] for c in figures.values()])
+        axes.barh(list(servers), [c["cpu_us_per_chunk"] for c in servers.values()])
         axes.set(xscale="log", xlabel="CPU µs a streamed chunk")
         axes.invert_yaxis()
         _save(figure, "peers")
