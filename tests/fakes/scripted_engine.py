@@ -60,6 +60,7 @@ class Script:
         in an event of its own with empty content.
     open_delay, first_delay, delay: seconds before the response headers, between them and
         the first event, and between events.
+    pause: waited for when half of the events are sent.
     status, error: an answer other than 200; text becomes vLLM's JSON error, bytes are
         sent as they are.
     tail: bytes in place of the finish and usage events (see `GARBAGE`, `error_event`).
@@ -72,6 +73,7 @@ class Script:
     open_delay: float = 0.0
     first_delay: float = 0.0
     delay: float = 0.0
+    pause: asyncio.Event | None = None
     status: int = 200
     error: str | bytes = "The script says so."
     tail: bytes | None = None
@@ -439,7 +441,10 @@ async def _respaced(events: Iterator[bytes], script: Script) -> AsyncIterator[by
     if script.split_whole:
         yield b"".join(events)
         return
-    for number, event in enumerate(events):
+    every = list(events)
+    for number, event in enumerate(every):
         if number:
             await asyncio.sleep(script.delay)
+        if script.pause is not None and number == len(every) // 2:
+            await script.pause.wait()
         yield event
