@@ -5,11 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import structlog
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 
 from flywheel.journal import Journal
 from flywheel.registry.versions import Registry
@@ -19,9 +15,10 @@ from flywheel.review.rounds import Panel
 from flywheel.store import open_journal
 from guard.guard import Guard
 from guard.types import Axis, RewardModel
+from server.aside import Aside
 from server.auth import Authenticator
 from server.engine import Engine, VllmEngine
-from server.errors import ApiError
+from server.error_answers import answer_errors
 from server.gateway import Gateway
 from server.instruction_stores import RedisInstructions, SqliteInstructions
 from server.instructions import Instructions
@@ -29,10 +26,11 @@ from server.last_known import LastKnown
 from server.ledger import Ledger
 from server.limits import Limits
 from server.local_engine import LocalEngine
-from server.metrics import Metrics, package_version
+from server.metrics import Metrics
 from server.mirror import Mirror
 from server.monitor import EngineMonitor
 from server.open_guard import GuardParts, load_reward_model, open_guard
+from server.package import package_version
 from server.recorder import Recorder
 from server.redis_link import RedisLink
 from server.review_figures import ReviewFigures
@@ -43,7 +41,6 @@ from server.shared_counts import SharedCounts
 from server.tracing import Tracing, open_tracing
 from server.versions import Versions
 
-log = structlog.get_logger(__name__)
 _LAST_WORDS_S = 5.0
 
 
@@ -80,9 +77,7 @@ def create_app(
     for routes in (chat, models, moderations, score, rlhf, feedback, review, admin, health):
         app.include_router(routes.router)
     _document_bodies(app)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
+    answer_errors(app)
     return app
 
 
@@ -107,64 +102,32 @@ async def _open(
     stack: AsyncExitStack,
 ) -> Gateway:
     metrics = Metrics()
-    if tracing is None:
-        tracing = await open_tracing(settings.tracing, stack)
-    reviewing = _review_options(settings)
-    required = settings.journal.on_failure is OnJournalFailure.REFUSE
-    if journal is None and settings.journal.enabled:
-        redis = settings.redis_url
-        keeping = open_journal(
-            settings.journal.folder,
-            settings.journal.options(lambda record: priority(record, reviewing.priority).number),
-            redis_url=redis.get_secret_value() if redis else None,
-            patient=not required,
-        )
-        journal = await stack.enter_async_context(keeping)
+    tracing = tracing or await open_tracing(settings.tracing, stack)
+    journal = journal or await _open_journal(settings, stack)
     if guard is None:
-        parts = await open_guard(settings.guard, settings.limits.streams, metrics, stack)
+        streams = settings.limits.streams
+        parts = await open_guard(settings.guard, streams, metrics.guard, stack)
     else:
         parts = GuardParts(guard)
     guard = parts.guard
-    metrics.describe(guard.models.values(), fail_open=guard.fail_open)
+    metrics.guard.describe(guard.models.values(), fail_open=guard.fail_open)
     local: LocalEngine | None = None
     if engine is None:
-        url = settings.engine.url
-        if url is None:
-            rank = settings.registry.max_lora_rank if settings.registry.folder else None
-            local = await stack.enter_async_context(LocalEngine(settings.engine, metrics, rank))
-            url = local.url
-        engine = await stack.enter_async_context(
-            VllmEngine(url, settings.engine, trace=tracing.outgoing)
-        )
+        engine, local = await _open_engine(settings, metrics, tracing, stack)
     versions = await _open_versions(settings, engine, parts, metrics, stack)
     monitor = EngineMonitor(
         engine,
-        changed=metrics.engine_up.set,
+        changed=metrics.backends.engine_up.set,
         prepare=versions.ready if versions else None,
     )
     await stack.enter_async_context(monitor)
-    mirror = None
-    if versions is not None and settings.registry.shadow_share:
-        mirror = Mirror(versions, engine, guard, metrics, share=settings.registry.shadow_share)
-        await stack.enter_async_context(mirror)
-    recorder = Recorder(
-        journal,
-        monitor,
-        guard.models,
-        metrics,
-        required=required,
-        span=tracing.record,
-    )
+    aside = Aside(engine, guard, metrics.turns)
+    mirror = await _open_mirror(settings, versions, aside, metrics, stack)
     limits, instructions = await _open_shared(settings, metrics, stack)
-    reviews = None
+    reviews: ReviewDesk | None = None
     if journal is not None:
-        second = SecondReplies(
-            engine, monitor, guard, ghost=settings.ghost, limits=limits, metrics=metrics
-        )
-        found = counter_of_findings(metrics)
-        reviews = ReviewDesk(journal, reviewing, second_reply=second, found=found)
-        figures = ReviewFigures(reviews, metrics, every_s=settings.review.figures_s)
-        await stack.enter_async_context(figures)
+        second = SecondReplies(engine, monitor, aside, ghost=settings.ghost, limits=limits)
+        reviews = await _open_reviews(settings, journal, second, metrics, stack)
     return Gateway(
         settings=settings,
         engine=tracing.engine(engine),
@@ -175,16 +138,57 @@ async def _open(
         limits=limits,
         instructions=instructions,
         metrics=metrics,
-        observer=tracing.observer(metrics),
+        observer=tracing.observer(metrics.turns),
         tracing=tracing,
         ledger=Ledger(metrics),
-        recorder=recorder,
+        recorder=Recorder(
+            journal,
+            monitor,
+            guard.models,
+            metrics.journal,
+            required=_records_required(settings),
+            span=tracing.record,
+        ),
         journal=journal,
         reviews=reviews,
         local_engine=local,
         versions=versions,
         mirror=mirror,
     )
+
+
+def _records_required(settings: Settings) -> bool:
+    return settings.journal.on_failure is OnJournalFailure.REFUSE
+
+
+async def _open_journal(settings: Settings, stack: AsyncExitStack) -> Journal | None:
+    if not settings.journal.enabled:
+        return None
+    redis, review = settings.redis_url, _review_options(settings)
+    keeping = open_journal(
+        settings.journal.folder,
+        settings.journal.options(lambda record: priority(record, review.priority).number),
+        redis_url=redis.get_secret_value() if redis else None,
+        patient=not _records_required(settings),
+    )
+    return await stack.enter_async_context(keeping)
+
+
+async def _open_engine(
+    settings: Settings, metrics: Metrics, tracing: Tracing, stack: AsyncExitStack
+) -> tuple[Engine, LocalEngine | None]:
+    """A client of the engine, and the engine itself where it is ours to start."""
+    url, local = settings.engine.url, None
+    if url is None:
+        local = LocalEngine(
+            settings.engine,
+            max_lora_rank=settings.registry.max_lora_rank if settings.registry.folder else None,
+            restarted=metrics.backends.engine_restarts.set,
+        )
+        await stack.enter_async_context(local)
+        url = local.url
+    client = VllmEngine(url, settings.engine, trace=tracing.outgoing)
+    return await stack.enter_async_context(client), local
 
 
 async def _open_versions(
@@ -201,17 +205,45 @@ async def _open_versions(
 
     def replace(axis: Axis, model: RewardModel) -> None:
         parts.replace(axis, model)
-        metrics.describe(parts.guard.models.values(), fail_open=parts.guard.fail_open)
+        metrics.guard.describe(parts.guard.models.values(), fail_open=parts.guard.fail_open)
 
     versions = Versions(
         Registry(folder),
         engine,
         load=load if parts.embedded else None,
         replace=replace if parts.embedded else None,
-        behind=metrics.version_behind,
+        behind=metrics.versions.behind,
         every_s=settings.registry.poll_s,
     )
     return await stack.enter_async_context(versions)
+
+
+async def _open_mirror(
+    settings: Settings,
+    versions: Versions | None,
+    aside: Aside,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> Mirror | None:
+    share = settings.registry.shadow_share
+    if versions is None or not share:
+        return None
+    mirror = Mirror(versions, aside, share=share, mirrored=metrics.versions.shadow_turns.inc)
+    return await stack.enter_async_context(mirror)
+
+
+async def _open_reviews(
+    settings: Settings,
+    journal: Journal,
+    second: SecondReplies,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> ReviewDesk:
+    found = counter_of_findings(metrics.review)
+    desk = ReviewDesk(journal, _review_options(settings), second_reply=second, found=found)
+    figures = ReviewFigures(desk, metrics.review, every_s=settings.review.figures_s)
+    await stack.enter_async_context(figures)
+    return desk
 
 
 def _review_options(settings: Settings) -> ReviewOptions:
@@ -243,36 +275,11 @@ async def _open_shared(
         RedisLink(
             settings.redis_url,
             request_s=settings.redis_timeout_s,
-            changed=metrics.redis_up.set,
-            failed=metrics.redis_failures.inc,
+            changed=metrics.backends.redis_up.set,
+            failed=metrics.backends.redis_failures.inc,
         )
     )
     counts = await stack.enter_async_context(SharedCounts(link))
     instructions = LastKnown(RedisInstructions(link))
     link.on_return(instructions.store_again)
     return Limits(settings.limits, counts), instructions
-
-
-async def _api_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status, headers=dict(error.headers()))
-
-
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
-    body = {"message": str(error.detail), "type": kind, "param": None, "code": None}
-    return JSONResponse({"error": body}, error.status_code, headers=error.headers)
-
-
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    param = ".".join(str(step) for step in first["loc"][1:])
-    body = {
-        "message": f"`{param}`: {first['msg']}",
-        "type": "invalid_request_error",
-        "param": param,
-        "code": "invalid_value",
-    }
-    return JSONResponse({"error": body}, 400)

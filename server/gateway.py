@@ -10,7 +10,6 @@ from flywheel.journal import Journal
 from flywheel.review.desk import ReviewDesk
 from guard.guard import Guard
 from guard.reward.breaker import State
-from server.attempt import Observer
 from server.auth import Authenticator
 from server.engine import Engine
 from server.instructions import Instructions
@@ -19,6 +18,7 @@ from server.limits import Limits
 from server.metrics import Metrics
 from server.mirror import Mirror
 from server.monitor import EngineMonitor
+from server.observer import Observer
 from server.recorder import Recorder
 from server.settings import Settings
 from server.tracing import Tracing

@@ -67,16 +67,16 @@ class Ledger:
         entry = Entry()
         self._open += 1
         self._none_open.clear()
-        self._metrics.requests_received.inc()
-        self._metrics.turns_in_flight.inc()
+        self._metrics.requests.received.inc()
+        self._metrics.requests.in_flight.inc()
         try:
             yield entry
         finally:
             self._open -= 1
             if not self._open:
                 self._none_open.set()
-            self._metrics.turns_in_flight.dec()
-            self._metrics.ended(entry.outcome)
+            self._metrics.requests.in_flight.dec()
+            self._metrics.requests.ended(entry.outcome)
             self._close(entry)
 
     def _close(self, entry: Entry) -> None:
@@ -99,23 +99,23 @@ class Ledger:
     def _measure(self, entry: Entry, turn: Turn, seconds: float) -> None:
         usage = turn.usage()
         completion = usage.get("completion_tokens", 0)
-        self._metrics.turn_started()
-        self._metrics.tokens(usage.get("prompt_tokens", 0), completion)
-        self._metrics.flagged(turn.flags)
+        self._metrics.turns.started()
+        self._metrics.requests.tokens(usage.get("prompt_tokens", 0), completion)
+        self._metrics.turns.flagged(turn.flags)
         for found in {c.judgement.false_refusal for c in turn.choices}:
             if found is not None:
                 self._false_refusal(entry, turn, found)
         for choice in turn.choices:
-            self._metrics.held(choice.gate.held)
+            self._metrics.turns.held(choice.gate.held)
             if choice.gate.blocked:
-                self._metrics.shown_before_block(choice.shown)
+                self._metrics.turns.shown_before_block(choice.shown)
         if entry.first_token_s is not None:
-            self._metrics.first_token(entry.first_token_s)
+            self._metrics.requests.first_token(entry.first_token_s)
             if completion > 1:
-                self._metrics.per_token((seconds - entry.first_token_s) / (completion - 1))
+                self._metrics.requests.per_token((seconds - entry.first_token_s) / (completion - 1))
 
     def _false_refusal(self, entry: Entry, turn: Turn, found: FalseRefusal) -> None:
-        self._metrics.false_refusal(found)
+        self._metrics.review.false_refusal(found)
         log.info(
             "false_refusal",
             turn_id=entry.turn_id,

@@ -1,6 +1,7 @@
 """The engine that the gateway starts by itself: the model prepared, vLLM supervised."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +10,6 @@ import structlog
 from server.chat_model import BUNDLED_NAME, ChatModelError, prepare_bundled_model
 from server.engine_command import EngineCommand, EngineNotInstalledError
 from server.engine_process import HOST, EngineProcess, EngineStatus, free_port
-from server.metrics import Metrics
 from server.settings import EngineSettings
 
 log = structlog.get_logger(__name__)
@@ -21,15 +21,20 @@ _BUNDLED_CONTEXT = 2048
 class LocalEngine:
     """Opens at once; the model is prepared and vLLM started meanwhile.
 
-    `url` is fixed before anything listens there, and stays the same over restarts.
+    `url` is fixed before anything listens there, and stays the same over restarts. restarted: is
+    told how many there were so far.
     """
 
     def __init__(
-        self, settings: EngineSettings, metrics: Metrics, max_lora_rank: int | None = None
+        self,
+        settings: EngineSettings,
+        *,
+        max_lora_rank: int | None = None,
+        restarted: Callable[[int], None],
     ) -> None:
         self._settings = settings
         self._max_lora_rank = max_lora_rank
-        self._metrics = metrics
+        self._restarted = restarted
         self._port = free_port()
         self._state: dict[str, object] = {"state": "starting", "detail": "preparing the model"}
         self.url = f"http://{HOST}:{self._port}"
@@ -86,7 +91,7 @@ class LocalEngine:
             "restarts": status.restarts,
             "since": status.since,
         }
-        self._metrics.engine_restarts(status.restarts)
+        self._restarted(status.restarts)
         log.info("engine", state=status.state.value, step=status.detail)
 
 

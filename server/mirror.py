@@ -11,21 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, Self
-from uuid import uuid4
 
 import structlog
 
 from flywheel.records import Outcome
 from flywheel.registry.versions import Kind
-from guard.guard import Guard
 from guard.types import Verdict
+from server.aside import Aside
 from server.choice import Choice
-from server.engine import Engine
 from server.engine_request import EngineRequest
 from server.errors import ApiError
 from server.ledger import Entry
-from server.metrics import Metrics
-from server.turn import Turn
 from server.versions import Versions, adapter_name
 
 log = structlog.get_logger(__name__)
@@ -40,18 +36,16 @@ class Mirror:
     def __init__(
         self,
         versions: Versions,
-        engine: Engine,
-        guard: Guard,
-        metrics: Metrics,
+        aside: Aside,
         *,
         share: float,
+        mirrored: Callable[[], None],
         chance: Callable[[], float] | None = None,
     ) -> None:
         self._versions = versions
-        self._engine = engine
-        self._guard = guard
-        self._metrics = metrics
+        self._aside = aside
         self._share = share
+        self._mirrored = mirrored
         self._chance = chance or Random().random
         self._task: asyncio.Task[None] | None = None
 
@@ -78,28 +72,16 @@ class Mirror:
 
     async def _mirror(self, asked: EngineRequest, version: str, row: dict[str, Any]) -> None:
         body = {**await asked.body(), "model": adapter_name(version)}
-        turn = Turn(
-            uuid4().hex,
-            asked.judged,
-            body,
-            engine=self._engine,
-            guard=self._guard,
-            observer=self._metrics,
-        )
         try:
-            await turn.open()
-            while await turn.next() is not None:
-                pass
+            turn, _ = await self._aside.turn(asked, body)
         except ApiError as error:
             log.info("shadow_failed", version=version, error=error.type)
             return
-        finally:
-            turn.close()
         if turn.choices[0].judgement.safety is None and not turn.choices[0].gate.blocked:
             return  # the guard could not judge it
         path = self._versions.registry.root / Kind.CHAT / f"shadow-{version}.jsonl"
         await asyncio.to_thread(_append, path, {**row, "shadow": _scores(turn.choices[0])})
-        self._metrics.shadow_turns.inc()
+        self._mirrored()
 
 
 def _scores(choice: Choice) -> dict[str, float]:

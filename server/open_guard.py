@@ -16,7 +16,7 @@ from guard.reward.remote import RemoteScorer
 from guard.reward.router import Router
 from guard.reward.spec import load_spec
 from guard.types import Axis, Classifier, GuardBroken, RewardModel, Stage
-from server.metrics import Metrics
+from server.metrics.guard import GuardMetrics
 from server.settings import GuardSettings, JudgeSettings, OnFailure, ScorerKind
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class GuardParts:
 
 
 async def open_guard(
-    settings: GuardSettings, streams: int, metrics: Metrics, stack: AsyncExitStack
+    settings: GuardSettings, streams: int, metrics: GuardMetrics, stack: AsyncExitStack
 ) -> GuardParts:
     """Load and test every model. Raises GuardBroken when one is missing or not what it should be.
 
@@ -70,8 +70,8 @@ async def open_guard(
         classifier,
         timeout_s=settings.timeout_s,
         max_waiting=waiting,
-        observe=metrics.guard_batch,
-        observe_labels=metrics.guard_labels,
+        observe=metrics.batch,
+        observe_labels=metrics.labels,
     )
     await stack.enter_async_context(batcher)
     local = _breaker(settings, metrics, batcher, "embedded", batcher if classifier else None)
@@ -116,7 +116,7 @@ async def _open_remote(
     judge: JudgeSettings,
     settings: GuardSettings,
     waiting: int,
-    metrics: Metrics,
+    metrics: GuardMetrics,
     stack: AsyncExitStack,
 ) -> RemoteScorer:
     spec = load_spec(judge.spec)
@@ -129,7 +129,7 @@ async def _open_remote(
         api_key=judge.api_key.get_secret_value() if judge.api_key else None,
         timeout_s=settings.timeout_s,
         max_waiting=waiting,
-        observe=metrics.guard_batch,
+        observe=metrics.batch,
     )
     await stack.enter_async_context(remote)
     await remote.first_up(_PATIENCE_S)
@@ -139,7 +139,7 @@ async def _open_remote(
 
 def _breaker(
     settings: GuardSettings,
-    metrics: Metrics,
+    metrics: GuardMetrics,
     scorer: Scorer,
     name: str,
     labeller: Batcher | None = None,

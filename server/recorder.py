@@ -25,7 +25,7 @@ from server.choice import Choice
 from server.engine import EngineInfo
 from server.errors import JournalFailed
 from server.ledger import Entry
-from server.metrics import Metrics
+from server.metrics.journal import JournalMetrics
 from server.monitor import EngineMonitor
 from server.turn import Turn
 
@@ -45,7 +45,7 @@ class Recorder:
         journal: Journal | None,
         monitor: EngineMonitor,
         guard_models: Mapping[Axis, str],
-        metrics: Metrics,
+        metrics: JournalMetrics,
         *,
         required: bool = False,
         span: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -57,7 +57,7 @@ class Recorder:
         self._required = required
         self._span = span
         if journal is not None:
-            metrics.journal_opened()
+            metrics.opened()
 
     async def write(self, entry: Entry) -> None:
         """Record a request whose outcome is known; durable once this returns.
@@ -74,9 +74,9 @@ class Recorder:
                     await self._journal.record(
                         record_of(entry, known, tuple(self._guard_models.values()))
                     )
-                self._metrics.journal_took(stored=True)
+                self._metrics.took(stored=True)
             except JournalUnavailable as error:
-                self._metrics.journal_took(stored=False)
+                self._metrics.took(stored=False)
                 log.error("turn_not_recorded", turn_id=entry.turn_id, error=str(error))
                 if self._required:
                     raise JournalFailed(

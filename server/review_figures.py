@@ -8,7 +8,7 @@ import structlog
 
 from flywheel.journal import JournalUnavailable
 from flywheel.review.desk import ReviewDesk
-from server.metrics import Metrics
+from server.metrics.review import ReviewMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 class ReviewFigures:
     """Shows agreement and findings while it is open. every_s: from one look to the next."""
 
-    def __init__(self, desk: ReviewDesk, metrics: Metrics, *, every_s: float) -> None:
+    def __init__(self, desk: ReviewDesk, metrics: ReviewMetrics, *, every_s: float) -> None:
         self._desk = desk
         self._metrics = metrics
         self._every_s = every_s
@@ -34,7 +34,7 @@ class ReviewFigures:
         while True:
             try:
                 found = await self._desk.overview()
-                self._metrics.review(found.false_refusals, await self._desk.agreed())
+                self._metrics.show(found.false_refusals, await self._desk.agreed())
             except JournalUnavailable as error:
                 log.warning("review_not_counted", error=str(error))
             await asyncio.sleep(self._every_s)

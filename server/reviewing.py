@@ -1,8 +1,7 @@
 """What review needs of the gateway: another reply to compare with, and findings counted."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -10,19 +9,18 @@ from pydantic import ValidationError
 from flywheel.records import Outcome, RecordedMessage, RefusalSource, TurnRecord
 from flywheel.review.false_refusals import Finding
 from flywheel.review.priority import ReasonKind, priority
-from guard.guard import Guard
 from guard.refusal import FalseRefusal, Source, Suspicion
 from guard.types import Flag
+from server.aside import Aside
 from server.auth import Caller
 from server.engine import Engine
 from server.engine_request import EngineRequest
 from server.errors import Rejected, TooManyRequests
 from server.limits import Limits
-from server.metrics import Metrics
+from server.metrics.review import ReviewMetrics
 from server.monitor import EngineMonitor
 from server.schema import ChatRequest
 from server.settings import GhostSettings
-from server.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +39,15 @@ class SecondReplies:
         self,
         engine: Engine,
         monitor: EngineMonitor,
-        guard: Guard,
+        aside: Aside,
         *,
         ghost: GhostSettings,
         limits: Limits,
-        metrics: Metrics,
     ) -> None:
         self._engine = engine
         self._monitor = monitor
-        self._guard = guard
+        self._aside = aside
         self._limits = limits
-        self._metrics = metrics
         # What was recorded has the deployment's prompt in it already.
         self._ghost = ghost.model_copy(update={"system_prompt": None})
 
@@ -75,37 +71,20 @@ class SecondReplies:
         async with self._limits.permit(_REVIEW):
             try:
                 asked = EngineRequest(request, self._engine, info, self._ghost)
-                return await self._answer(asked, await asked.body())
+                turn, text = await self._aside.turn(asked, await asked.body())
             except TooManyRequests:
                 raise
             except Rejected as error:
                 log.info("no_second_reply", error=error.type, code=error.code)
                 return None
-
-    async def _answer(self, asked: EngineRequest, body: dict[str, Any]) -> str | None:
-        turn = Turn(
-            uuid4().hex,
-            asked.judged,
-            body,
-            engine=self._engine,
-            guard=self._guard,
-            observer=self._metrics,
-        )
-        parts = list[str]()
-        try:
-            await turn.open()
-            while (releases := await turn.next()) is not None:
-                parts += [release.delta.get("content") or "" for release in releases]
-        finally:
-            turn.close()
-        return "".join(parts) if turn.outcome is Outcome.COMPLETED else None
+        return text if turn.outcome is Outcome.COMPLETED else None
 
 
-def counter_of_findings(metrics: Metrics) -> Callable[[Finding], None]:
+def counter_of_findings(metrics: ReviewMetrics) -> Callable[[Finding], None]:
     """Counts what raters find out about refusals."""
 
     def count(finding: Finding) -> None:
-        metrics.false_refusal(suspicion_of(finding.record), finding.state.value)
+        metrics.false_refusal(suspicion_of(finding.record), finding.state)
 
     return count
 

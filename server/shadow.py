@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from flywheel.records import AttemptKind, TurnRecord
 from guard.guard import Guard
-from server.attempt import Observer
 from server.engine import Engine, EngineInfo, EngineStream, Json
 from server.engine_request import EngineRequest
 from server.errors import ApiError, EngineUnavailable, InvalidRequest
 from server.ledger import Entry
+from server.observer import Observer
 from server.recorder import record_of
 from server.schema import ChatRequest
 from server.settings import GhostSettings

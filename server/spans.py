@@ -34,10 +34,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from flywheel.records import Outcome
 from guard.types import GuardError, Score, Stage
-from server.attempt import Observer
 from server.engine import Engine, EngineInfo, EngineStream, Json
 from server.ledger import Entry
-from server.metrics import package_version
+from server.observer import Observer
+from server.package import package_version
 from server.settings import TracingSettings
 
 _EXPORT_TIMEOUT_S: Final = 5.0

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from typing import Protocol
 
-from server.attempt import Observer
 from server.engine import Engine
 from server.ledger import Entry
+from server.observer import Observer
 from server.settings import TracingSettings
 
 

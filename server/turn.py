@@ -29,10 +29,12 @@ from guard.combined import combined_reward
 from guard.guard import Guard
 from guard.policy import Action, Decision
 from guard.types import Axis, Flag, GuardError, Message, Sample, Score, Stage, Verdict
-from server.attempt import Attempt, Hold, Observer, apply_failure_policy
+from server.attempt import Attempt
 from server.choice import Choice, Judgement, Release
 from server.engine import Engine, Json
 from server.errors import ApiError, EngineFailed, EngineTimeout
+from server.examiner import Hold, apply_failure_policy
+from server.observer import Observer
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,10 @@ async def open_shadow(
     """What runs recorded turns again. Raises GuardError; ValueError where no engine answers."""
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        guard = (await open_guard(settings.guard, settings.limits.streams, metrics, stack)).guard
+        streams = settings.limits.streams
+        guard = (await open_guard(settings.guard, streams, metrics.guard, stack)).guard
         if not new_replies:
-            yield Shadow(guard, settings.ghost, metrics)
+            yield Shadow(guard, settings.ghost, metrics.turns)
             return
         assert settings.engine.url is not None
         try:
@@ -31,4 +32,6 @@ async def open_shadow(
             info = await engine.info()
         except ApiError as error:
             raise ValueError(f"{settings.engine.url}: {error.message}") from error
-        yield Shadow(guard, settings.ghost, metrics, engine=engine, info=info, sampling=sampling)
+        yield Shadow(
+            guard, settings.ghost, metrics.turns, engine=engine, info=info, sampling=sampling
+        )

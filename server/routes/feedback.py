@@ -95,12 +95,12 @@ async def _known(journal: Journal, turn_id: str, key_id: str) -> Entry | None:
 
 
 def _count(gateway: Gateway, given: Feedback, before: Entry | None) -> None:
-    gateway.metrics.feedback(given.kind)
+    gateway.metrics.review.feedback(given.kind)
     if given.kind is not FeedbackKind.APPEAL:
         return
     by_model = before is not None and before.record.refusal_source is RefusalSource.MODEL
     found = FalseRefusal(Source.MODEL if by_model else Source.GUARD, Suspicion.APPEAL)
-    gateway.metrics.false_refusal(found)
+    gateway.metrics.review.false_refusal(found)
     log.info(
         "false_refusal",
         turn_id=given.turn_id,

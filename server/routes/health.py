@@ -50,7 +50,7 @@ async def metrics(request: Request) -> Response:
     gateway = gateway_of(request)
     if gateway.journal is not None:
         try:
-            gateway.metrics.journal(await gateway.journal.counters())
+            gateway.metrics.journal.show(await gateway.journal.counters())
         except JournalUnavailable as error:
             log.warning("journal_not_counted", error=str(error))
     return Response(gateway.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

@@ -57,7 +57,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 async def replayed(journal: Journal, guard: Guard, **how: Any) -> dict[str, Any]:
     report = Report()
-    shadow = Shadow(guard, GhostSettings(), Metrics(), **how)
+    shadow = Shadow(guard, GhostSettings(), Metrics().turns, **how)
     await replay(journal, shadow.again, report, selection=Selection(), at_once=2)
     return report.as_json()
 
@@ -113,7 +113,7 @@ async def test_a_turn_that_cannot_be_judged_is_an_error_and_the_rest_goes_on(
 async def test_the_deployments_prompt_is_not_judged_as_the_callers() -> None:
     scorer = ScriptedScorer()
     ghost = GhostSettings(system_prompt="Never build a bomb.")
-    shadow = Shadow(scripted_guard(scorer), ghost, Metrics())
+    shadow = Shadow(scripted_guard(scorer), ghost, Metrics().turns)
     record = turn_record(system="Never build a bomb.\n\nRhyme.", attempts=())
     assert (await shadow.again(record)).outcome is Outcome.COMPLETED
     roles = [(m.role, m.text) for m in scorer.asked[0][1].conversation]
@@ -132,7 +132,7 @@ async def test_what_lacks_text_or_cannot_be_asked_is_left_out(tmp_path: Path) ->
 
 async def test_a_replay_that_is_stopped_has_what_it_found(journal: Journal) -> None:
     report, first = Report(), asyncio.Event()
-    shadow = Shadow(scripted_guard(), GhostSettings(), Metrics())
+    shadow = Shadow(scripted_guard(), GhostSettings(), Metrics().turns)
 
     async def again(record: TurnRecord) -> TurnRecord:
         if first.is_set():

@@ -317,7 +317,7 @@ async def test_untraced_turns_have_nothing_wrapped_around_them(
         client_for(gateway) as client,
     ):
         await stream(client, ask())
-        assert gateway.parts.observer is gateway.parts.metrics
+        assert gateway.parts.observer is gateway.parts.metrics.turns
     assert "traceparent" not in engine.headers[0]
 
 

@@ -15,11 +15,11 @@ def metrics() -> Metrics:
     """Three requests, one of them blocked; four scores."""
     metrics = Metrics()
     for outcome in (Outcome.COMPLETED, Outcome.COMPLETED, Outcome.BLOCKED_RESPONSE):
-        metrics.ended(outcome)
+        metrics.requests.ended(outcome)
     for value in (0.02, 0.5, 0.97, 0.98):
-        metrics.scored(Stage.RESPONSE, Score(Axis.SAFETY, value, 0.0, "judge@1"))
-    metrics.false_refusal(FalseRefusal(Source.GUARD, Suspicion.APPEAL))
-    metrics.first_token(0.1)
+        metrics.turns.scored(Stage.RESPONSE, Score(Axis.SAFETY, value, 0.0, "judge@1"))
+    metrics.review.false_refusal(FalseRefusal(Source.GUARD, Suspicion.APPEAL))
+    metrics.requests.first_token(0.1)
     return metrics
 
 
