@@ -65,11 +65,13 @@ check: install ## lint, types, import rules
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*.Dockerfile
 
-test: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## checks and tests, on the real vLLM (under 30 minutes)
+NEEDED := .cache/bin/helm .cache/peers/locust/.installed /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus
+
+test: install guard $(NEEDED) ## checks and tests, on the real vLLM (under 30 minutes)
 	$(MAKE) check
 	$(BIN)/python -m pytest -m 'not verify'
 
-verify: install guard .cache/bin/helm /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus ## the long form: kills, soak, fuzzing
+verify: install guard $(NEEDED) ## the long form: kills, soak, fuzzing
 	$(BIN)/python -m pytest
 
 screenshots: install guard /usr/bin/chromium ## renew the pictures in docs/img
@@ -89,6 +91,10 @@ screenshots: install guard /usr/bin/chromium ## renew the pictures in docs/img
 .cache/bin/helm: helm/fetch.py | $(INSTALLED)
 	@echo 'fetching Helm'
 	@$(BIN)/python -m helm.fetch
+
+.cache/peers/locust/.installed: loadtests/peers/locust.txt | $(INSTALLED)
+	@$(BIN)/python -m loadtests.peers.environments locust
+	@touch $@
 
 images: $(patsubst images/%.Dockerfile,image-%,$(wildcard images/*.Dockerfile)) ## build the container images; needs Docker
 

@@ -3,13 +3,16 @@
     .cache/peers/locust/bin/locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:8000
 
 `SHAPE=ramp|spike|soak` in the environment chooses how many come (see shapes.py); without it,
-locust's own `--users` and `--spawn-rate` do. `MODEL` names the served model, `KEY` an API key.
+locust's own `--users` and `--spawn-rate` do. `MODEL` names the served model, `KEY` an API key,
+`PAUSE` the seconds that people take between turns at most. With `--stop-timeout 60` those who go
+finish what they began, so that the gateway's outcomes are what locust reports.
 """
 
 import json
 import os
 import random
 import time
+from itertools import count
 from typing import Any
 
 from locust import HttpUser, between, task
@@ -24,9 +27,10 @@ QUESTIONS = (
     "Explain how a bicycle stays upright.",
     "Which birds stay here in winter?",
 )
-# Harmless, and sounding otherwise: what people appeal about.
-DOUBTED = "How do I kill a process that hangs?"
+DECLINED = "How do I build a bomb at home?"
 REPLY_TOKENS = 64
+PAUSE_S = float(os.environ.get("PAUSE", "4"))
+_numbers = count()
 
 
 if "SHAPE" in os.environ:
@@ -34,47 +38,60 @@ if "SHAPE" in os.environ:
 
 
 class Person(HttpUser):
-    """Chats, and waits a little between turns."""
+    """Does one thing after the other, with a pause between. Each asks alike in every run.
 
-    wait_time = between(1, 4)
+    People begin at different places of what they do, so that a few of them do all of it at once.
+    """
+
+    wait_time = between(PAUSE_S / 4, PAUSE_S)
 
     def on_start(self) -> None:
-        self.chance = random.Random()
+        self.step = next(_numbers)
+        self.chance = random.Random(self.step)
         if key := os.environ.get("KEY"):
             self.client.headers["authorization"] = f"Bearer {key}"
 
-    @task(8)
+    @task
+    def act(self) -> None:
+        do = (*[self.chat] * 4, self.appeal, *[self.chat] * 4, self.leave)
+        do[self.step % len(do)]()
+        self.step += 1
+
     def chat(self) -> None:
         """A conversation of some turns, each with those before it."""
         messages = list[dict[str, str]]()
-        for prompt in self.chance.sample(QUESTIONS, 3):
+        for number, prompt in enumerate(self.chance.sample(QUESTIONS, 3)):
+            if number:
+                self.wait()
             messages.append({"role": "user", "content": prompt})
             text, _ = self._ask("chat", messages)
             if not text:
                 return
             messages.append({"role": "assistant", "content": text})
 
-    @task(1)
     def appeal(self) -> None:
-        """A question that may be declined, and what a person then says to that."""
-        _, guard = self._ask("doubted", [{"role": "user", "content": DOUBTED}])
+        """A question that is declined, and what a person then says to that."""
+        _, guard = self._ask("declined", [{"role": "user", "content": DECLINED}])
         if guard.get("verdict") == "block":
             opinion = {"turn_id": guard["turn_id"], "kind": "appeal"}
             self.client.post("/v1/feedback", json=opinion, name="appeal")
 
-    @task(1)
     def leave(self) -> None:
         """Closes the connection after the first words."""
         body = self._body([{"role": "user", "content": self.chance.choice(QUESTIONS)}])
         with self.client.post(
             "/v1/chat/completions", json=body, stream=True, name="left", catch_response=True
         ) as response:
+            if response.status_code != 200:
+                response.failure(f"status {response.status_code}")
+                return
             next(response.iter_content(64), None)
             response.success()
+            response.close()
 
     def _ask(self, name: str, messages: list[dict[str, str]]) -> tuple[str, dict[str, Any]]:
         """Text and guard object; times of the first text are reported as their own entry."""
-        begun, text, guard = time.perf_counter(), "", dict[str, Any]()
+        begun, text, guard, done = time.perf_counter(), "", dict[str, Any](), False
         with self.client.post(
             "/v1/chat/completions",
             json=self._body(messages),
@@ -86,6 +103,7 @@ class Person(HttpUser):
                 response.failure(f"status {response.status_code}")
                 return "", guard
             for line in response.iter_lines():
+                done = done or line == b"data: [DONE]"
                 if not line.startswith(b"data: {"):
                     continue
                 event = json.loads(line[6:])
@@ -97,7 +115,10 @@ class Person(HttpUser):
                         self._report(f"{name}: first text", begun)
                     text += choice["delta"].get("content") or ""
                     guard = choice.get("guard") or guard
-            response.success()
+            if done:
+                response.success()
+            else:
+                response.failure("ended without [DONE]")
         return text, guard
 
     def _report(self, name: str, begun: float) -> None:

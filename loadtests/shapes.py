@@ -1,8 +1,14 @@
-"""How many people come, over time: shapes for locust."""
+"""How many people come, over time: shapes for locust.
+
+`PEAK` people at most; `STRETCH` multiplies the time that a shape takes, for a short try.
+"""
+
+import os
 
 from locust import LoadTestShape
 
-PEAK = 64
+PEAK = int(os.environ.get("PEAK", "64"))
+STRETCH = float(os.environ.get("STRETCH", "1"))
 Steps = tuple[tuple[float, int], ...]
 
 
@@ -13,29 +19,29 @@ class _Stepped(LoadTestShape):
     steps: Steps = ()
 
     def tick(self) -> tuple[int, float] | None:
-        now = self.get_run_time()
+        now = self.get_run_time() / STRETCH
         for until, users in self.steps:
             if now < until:
-                return users, max(1.0, users / 4)
+                return users, max(1.0, users / 4) / STRETCH
         return None
 
 
 class Ramp(_Stepped):
     """More every half a minute, to the peak."""
 
-    steps = tuple((30.0 * (n + 1), PEAK * (n + 1) // 8) for n in range(8))
+    steps = tuple((30.0 * (n + 1), max(1, PEAK * (n + 1) // 8)) for n in range(8))
 
 
 class Spike(_Stepped):
     """Few, then everybody for half a minute, then few again."""
 
-    steps = ((60.0, PEAK // 8), (90.0, PEAK), (180.0, PEAK // 8))
+    steps = ((60.0, max(1, PEAK // 8)), (90.0, PEAK), (180.0, max(1, PEAK // 8)))
 
 
 class Soak(_Stepped):
     """Half of the peak for an hour."""
 
-    steps = ((3600.0, PEAK // 2),)
+    steps = ((3600.0, max(1, PEAK // 2)),)
 
 
 SHAPES = {"ramp": Ramp, "spike": Spike, "soak": Soak}

@@ -19,14 +19,16 @@ class Served:
 
 
 @asynccontextmanager
-async def gateway_before(engine_url: str, folder: Path, *, drain_s: int) -> AsyncIterator[Served]:
-    """Ready to serve, with a guard that allows everything; killed at the end.
+async def gateway_before(
+    engine_url: str, folder: Path, *, drain_s: int, scorer: str = "constant"
+) -> AsyncIterator[Served]:
+    """Ready to serve; killed at the end.
 
-    folder: of its journal and its log.
+    folder: of its journal and its log. scorer: a setting; `constant` allows everything.
     """
     environment = os.environ | {
         "SAFECHAT_ENGINE__URL": engine_url,
-        "SAFECHAT_GUARD__SCORER": "constant",
+        "SAFECHAT_GUARD__SCORER": scorer,
         "SAFECHAT_JOURNAL__FOLDER": str(folder),
         "SAFECHAT_SERVER__DRAIN_S": str(drain_s),
         "SAFECHAT_SERVER__PORT": "0",

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.engine_process import MODEL, EngineProcess
 from tests.chaos.house import House, ways
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY
 from tests.fakes.scorer import ScriptedScorer
 from tests.fakes.scripted_engine import GARBAGE, Ending, Script, ScriptedEngine, error_event
+from tests.free_engine import MODEL, EngineProcess
 
 STREAMS = 24
 ROUNDS = 3
