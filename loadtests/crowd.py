@@ -23,8 +23,9 @@ import psutil
 import uvloop
 
 from loadtests import free_engine
-from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, complete, error_of, text_of
-from loadtests.servers import cpu_seconds, free_port, progress, ready, started
+from loadtests.fronted import fronted
+from loadtests.relay import complete, error_of, text_of
+from loadtests.servers import cpu_seconds, progress
 
 CHUNKS = 24
 DELAY_MS = 400
@@ -91,23 +92,20 @@ async def run(streams: int) -> Crowd:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8 * streams)), hard))
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:1])
-    engine_port, port = free_port(), free_port()
-    url, engine_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{engine_port}"
-    settings = {k: v.format(port=port, engine=engine_url) for k, v in GATEWAY_ENVIRONMENT.items()}
-    settings["SAFECHAT_LIMITS__STREAMS"] = str(streams)
-    options = f"--port {engine_port} --chunks {CHUNKS} --delay-ms {DELAY_MS}"
-    engine_command = f"{sys.executable} -m loadtests.free_engine {options}"
     timeout = aiohttp.ClientTimeout(total=300)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        with (
-            started(engine_command, {}, cores[:1]) as engine,
-            started(GATEWAY_COMMAND, settings, cores[-1:]) as gateway,
-        ):
-            await ready(session, f"{engine_url}/health", engine)
-            await ready(session, f"{url}/readyz", gateway)
-            progress.log(f"{streams} streams at once")
-            return await crowd(session, url, gateway, streams)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+        fronted(
+            session,
+            f"--chunks {CHUNKS} --delay-ms {DELAY_MS}",
+            engine_cores=cores[:1],
+            gateway_cores=cores[-1:],
+            settings={"SAFECHAT_LIMITS__STREAMS": str(streams)},
+        ) as both,
+    ):
+        progress.log(f"{streams} streams at once")
+        return await crowd(session, both.gateway, both.gateway_process, streams)
 
 
 def main() -> None:

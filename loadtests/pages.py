@@ -27,7 +27,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, READY_PATH, complete
+from loadtests.fronted import fronted
+from loadtests.relay import complete
 from loadtests.servers import free_port, progress, ready, started
 
 WORDS = 64
@@ -136,25 +137,21 @@ async def run(chats: int, seconds: float) -> list[Speed]:
     """Alone, beside a crowd on the API, beside a crowd on the pages."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
-    engine_port, gateway_port, pages_port = free_port(), free_port(), free_port()
-    engine_url = f"http://127.0.0.1:{engine_port}"
-    url, pages_url = f"http://127.0.0.1:{gateway_port}", f"http://127.0.0.1:{pages_port}"
-    python = sys.executable
-    words = f"--chunks {WORDS} --delay-ms {WORD_MS:g}"
-    engine_command = f"{python} -m loadtests.free_engine --port {engine_port} {words}"
-    pages_command = f"nice -n 19 {python} -m ui --api {url} --port {pages_port}"
-    filled = {"port": gateway_port, "engine": engine_url}
-    environment = {name: value.format(**filled) for name, value in GATEWAY_ENVIRONMENT.items()}
-    environment["SAFECHAT_JOURNAL__ENABLED"] = "false"
-
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        with (
-            started(engine_command, {}, cores[:1]) as engine,
-            started(GATEWAY_COMMAND, environment, cores[-1:]) as gateway,
-            started(pages_command, {}, cores[:1]) as pages_process,
-        ):
-            await ready(session, f"{engine_url}/health", engine)
-            await ready(session, f"{url}{READY_PATH}", gateway)
+    pages_port = free_port()
+    pages_url = f"http://127.0.0.1:{pages_port}"
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        fronted(
+            session,
+            f"--chunks {WORDS} --delay-ms {WORD_MS:g}",
+            engine_cores=cores[:1],
+            gateway_cores=cores[-1:],
+            settings={"SAFECHAT_JOURNAL__ENABLED": "false"},
+        ) as both,
+    ):
+        url = both.gateway
+        pages_command = f"nice -n 19 {sys.executable} -m ui --api {url} --port {pages_port}"
+        with started(pages_command, {}, cores[:1]) as pages_process:
             await ready(session, f"{pages_url}/config", pages_process)
             pages = await Pages.open(session, pages_url)
 

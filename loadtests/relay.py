@@ -3,7 +3,7 @@
     python -m loadtests.relay [--json] [--chunks 64] [--seconds 5] [--gateway-cmd "..."]
 
 A free engine and this client share one core, the gateway has another to itself. The same
-load runs against the engine alone first: that is the floor of the client's own figures.
+load runs against the engine directly first: that is the floor of the client's own figures.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,16 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import free_engine
-from loadtests.servers import cpu_seconds, free_port, progress, ready, started
+from loadtests.fronted import GATEWAY_COMMAND, fronted
+from loadtests.servers import cpu_seconds, progress
 
-# How the gateway is started: `{port}` and `{engine}` are filled in.
-GATEWAY_COMMAND = f"{Path(sys.executable).with_name('safechat')} serve"
-GATEWAY_ENVIRONMENT = {
-    "SAFECHAT_SERVER__PORT": "{port}",
-    "SAFECHAT_ENGINE__URL": "{engine}",
-    "SAFECHAT_GUARD__SCORER": "constant",
-}
-READY_PATH = "/readyz"
 CONCURRENCIES = (1, 8, 32)
 WARM_UP_REQUESTS = 32
 
@@ -154,25 +146,24 @@ async def measure(
 
 
 async def run(command: str, chunks: int, seconds: float) -> dict[str, list[Cost]]:
-    """Measure the engine alone, then the gateway before it."""
+    """Measure the engine asked directly, then the gateway before it."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[0]})
-    engine_port, gateway_port = free_port(), free_port()
-    engine_url = f"http://127.0.0.1:{engine_port}"
-    gateway_url = f"http://127.0.0.1:{gateway_port}"
-    filled = {"port": gateway_port, "engine": engine_url}
-    engine_command = f"{sys.executable} -m loadtests.free_engine --port {engine_port}"
-    environment = {name: value.format(**filled) for name, value in GATEWAY_ENVIRONMENT.items()}
-
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        with started(f"{engine_command} --chunks {chunks}", {}, cores[:1]) as engine:
-            await ready(session, f"{engine_url}/health", engine)
-            alone = await measure(session, engine_url, engine, chunks, seconds)
-            with started(command.format(**filled), environment, cores[-1:]) as gateway:
-                await ready(session, f"{gateway_url}{READY_PATH}", gateway)
-                relayed = await measure(session, gateway_url, gateway, chunks, seconds)
-    return {"engine": alone, "gateway": relayed}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        fronted(
+            session,
+            f"--chunks {chunks}",
+            engine_cores=cores[:1],
+            gateway_cores=cores[-1:],
+            command=command,
+        ) as both,
+    ):
+        engine, gateway = both.engine_process, both.gateway_process
+        return {
+            "engine": await measure(session, both.engine, engine, chunks, seconds),
+            "gateway": await measure(session, both.gateway, gateway, chunks, seconds),
+        }
 
 
 def table(results: dict[str, list[Cost]], chunks: int) -> Table:

@@ -11,19 +11,17 @@ import json
 import os
 import statistics
 import sys
-from tempfile import TemporaryDirectory
 
 import aiohttp
 import psutil
 import uvloop
 
 from loadtests import free_engine
-from loadtests.relay import GATEWAY_COMMAND
-from loadtests.servers import cpu_seconds, free_port, progress, ready, started
+from loadtests.fronted import fronted
+from loadtests.servers import cpu_seconds, progress
 
 TURNS = (3, 20)
 ROUNDS = 5
-START_WITHIN_S = 120.0
 _ASKED = "What do time and tide do when nobody waits for them, and who is it that sits there? "
 _SAID = free_engine.reply(48)
 
@@ -56,30 +54,25 @@ async def block(
 
 async def run(requests: int) -> dict[str, float]:
     """Medians of the blocks of each turn, and the ratio."""
-    engine_port, port = free_port(), free_port()
-    url, engine_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{engine_port}"
     cores = os.sched_getaffinity(0)
     costs: dict[int, list[float]] = {turn: [] for turn in TURNS}
-    with TemporaryDirectory() as folder:
-        settings = {
-            "SAFECHAT_SERVER__PORT": str(port),
-            "SAFECHAT_ENGINE__URL": engine_url,
-            "SAFECHAT_JOURNAL__FOLDER": folder,
-        }
-        engine_command = f"{sys.executable} -m loadtests.free_engine --port {engine_port}"
-        async with aiohttp.ClientSession() as session:
-            with (
-                started(f"{engine_command} --chunks 64", {}, cores) as engine,
-                started(GATEWAY_COMMAND, settings, cores) as gateway,
-            ):
-                await ready(session, f"{engine_url}/health", engine)
-                await ready(session, f"{url}/readyz", gateway, START_WITHIN_S)
-                await block(session, url, gateway, 2, range(5))
-                for number in range(ROUNDS):
-                    progress.log(f"round {number + 1} of {ROUNDS}")
-                    asked = range(number * requests, (number + 1) * requests)
-                    for turn in TURNS:
-                        costs[turn].append(await block(session, url, gateway, turn, asked))
+    async with (
+        aiohttp.ClientSession() as session,
+        fronted(
+            session,
+            "--chunks 64",
+            engine_cores=cores,
+            gateway_cores=cores,
+            settings={"SAFECHAT_GUARD__SCORER": "embedded"},
+        ) as both,
+    ):
+        url, gateway = both.gateway, both.gateway_process
+        await block(session, url, gateway, 2, range(5))
+        for number in range(ROUNDS):
+            progress.log(f"round {number + 1} of {ROUNDS}")
+            asked = range(number * requests, (number + 1) * requests)
+            for turn in TURNS:
+                costs[turn].append(await block(session, url, gateway, turn, asked))
     early, late = (statistics.median(costs[turn]) for turn in TURNS)
     return {f"turn_{TURNS[0]}_ms": early, f"turn_{TURNS[1]}_ms": late, "ratio": late / early}
 

@@ -26,12 +26,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.fronted import GATEWAY_COMMAND, START_WITHIN_S, gateway_environment
 from loadtests.peers.environments import LISTS, installed
-from loadtests.relay import GATEWAY_COMMAND, GATEWAY_ENVIRONMENT, Cost, measure
+from loadtests.relay import Cost, measure
 from loadtests.servers import free_port, progress, ready, started
 
 CHUNKS = 64
-START_WITHIN_S = 120.0
 PEERS_ENVIRONMENT = {
     "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     "LITELLM_LOG": "ERROR",
@@ -111,16 +111,12 @@ def standing(stack: ExitStack, other: Sequence[int]) -> Iterator[tuple[House, ps
         process = stack.enter_context(
             started(f"{python}.free_engine --port {engine} --chunks {CHUNKS}", {}, other)
         )
-        settings = _settings(score, house.engine)
+        settings = gateway_environment(score, house.engine, f"{folder}/score")
         stack.enter_context(started(GATEWAY_COMMAND, settings, other))
         stack.enter_context(
             started(f"{python}.peers.judge --port {judge} --score {house.score}", {}, other)
         )
         yield house, process
-
-
-def _settings(port: int, engine: str) -> dict[str, str]:
-    return {k: v.format(port=port, engine=engine) for k, v in GATEWAY_ENVIRONMENT.items()}
 
 
 async def run(seconds: float, streams: int) -> dict[str, Cost]:
@@ -134,7 +130,8 @@ async def run(seconds: float, streams: int) -> dict[str, Cost]:
         house, engine = stack.enter_context(standing(stack, cores[:1]))
         async with aiohttp.ClientSession(connector=connector) as session:
             await ready(session, f"{house.engine}/health", engine)
-            await ready(session, f"{house.score}/readyz", engine)
+            await ready(session, f"{house.score}/readyz", engine, START_WITHIN_S)
+            await ready(session, f"{house.judge}/health", engine)
             [costs["engine alone"]] = await measure(
                 session, house.engine, engine, CHUNKS, seconds, (streams,)
             )
@@ -145,8 +142,8 @@ async def run(seconds: float, streams: int) -> dict[str, Cost]:
                     continue
                 port = free_port()
                 url = f"http://127.0.0.1:{port}"
-                environment = _settings(port, house.engine) | PEERS_ENVIRONMENT
-                environment["SCORE_URL"] = house.score
+                environment = gateway_environment(port, house.engine, f"{house.folder}/{port}")
+                environment |= PEERS_ENVIRONMENT | {"SCORE_URL": house.score}
                 command = subject.command(house, port, programs)
                 progress.log(f"starting {subject.name}")
                 with started(command, environment, cores[-1:]) as process:
