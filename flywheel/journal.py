@@ -128,7 +128,8 @@ class Counters:
     pending: flagged turns not reviewed yet. oldest_pending_s: age of the oldest of them.
     spooled: writes that wait for Redis. dropped: turns that could not be stored at all.
     failures: calls that ended in JournalUnavailable; both count since the process started.
-    quarantined: what was found unreadable and put aside.
+    quarantined: what was found unreadable and put aside. refused: writes that Redis refuses,
+    kept on this gateway's disk and tried again now and then.
     outcomes: turns ever recorded, erased and expired ones included.
     """
 
@@ -139,6 +140,7 @@ class Counters:
     dropped: int = 0
     failures: int = 0
     quarantined: int = 0
+    refused: int = 0
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
 
 

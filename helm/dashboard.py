@@ -274,7 +274,7 @@ FLYWHEEL = (
         COUNT,
         {
             f"{kind} {{{{instance}}}}": f"safechat_journal_{kind}{{{JOB}}}"
-            for kind in ("spooled", "dropped", "failures", "quarantined")
+            for kind in ("spooled", "refused", "dropped", "failures", "quarantined")
         },
     ),
     Panel(

@@ -42,7 +42,8 @@ class RedisServer:
     def __exit__(self, *exc: object) -> None:
         self.kill()
 
-    def start(self) -> None:
+    def start(self, **more: object) -> None:
+        """more: options of redis-server, for this once."""
         self._folder.mkdir(parents=True, exist_ok=True)
         options = {
             "port": self.port,
@@ -51,6 +52,7 @@ class RedisServer:
             "appendonly": "yes",
             "appendfsync": self._fsync,
             "save": "",
+            **more,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL)

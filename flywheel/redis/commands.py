@@ -61,6 +61,15 @@ class Commands:
             answers = await self._pipelined(calls)
         return answers
 
+    async def probe(self) -> None:
+        """A write that changes nothing. Raises RedisError where Redis takes no writes.
+
+        On a new connection: Redis keeps room for as large a write as the last one of each, which
+        can be what fills its memory.
+        """
+        await self.redis.connection_pool.disconnect(inuse_connections=False)
+        await self.redis.incrby(self.key("bytes"), 0)
+
     async def prioritise(self, turn_id: str, level: int) -> bool:
         return bool(await self._run("PRIORITISE", turn_id, level))
 

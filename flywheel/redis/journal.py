@@ -2,9 +2,8 @@
 
 Redis is the store itself, not a way to one: every gateway sees the same queue at once. While
 Redis is away, turns, feedback and erasures wait in the spool, and what comes after them
-queues up behind; a task drains the spool once Redis is back. What was sent and not
-acknowledged is sent again: a second time changes nothing. Reading, rating and claiming need
-Redis and raise JournalUnavailable without it.
+queues up behind; a task drains the spool once Redis is back, and puts aside what Redis refuses
+for ever. Reading, rating and claiming need Redis and raise JournalUnavailable without it.
 """
 
 import asyncio
@@ -36,6 +35,7 @@ from flywheel.opinions import Feedback, Rating
 from flywheel.records import TurnRecord
 from flywheel.redis import reads
 from flywheel.redis.commands import Commands, joined
+from flywheel.redis.drain import Drain
 from flywheel.redis.outbox import Outbox
 from flywheel.redis.spool import Erasure, Spool, Spooled
 from flywheel.rows import encode, redacted
@@ -45,9 +45,6 @@ T = TypeVar("T")
 
 _CONNECTIONS: Final = 32
 _TIMEOUT_S: Final = 2.0
-_DRAIN_EVERY_S: Final = 0.25
-_DRAIN_AGAIN_S: Final = 0.5
-_DRAIN_BATCH: Final = 500
 
 
 class RedisJournal:
@@ -96,7 +93,7 @@ class RedisJournal:
             stack.push_async_callback(self._redis.aclose)
             if self._spool is not None:
                 await stack.enter_async_context(self._spool)
-                drain = asyncio.create_task(self._drain_for_ever(self._spool))
+                drain = asyncio.create_task(Drain(self._spool, self._commands).run())
                 stack.push_async_callback(_stop, drain)
             stack.push_async_callback(self._finish_writes)
             self._stack = stack.pop_all()
@@ -198,6 +195,7 @@ class RedisJournal:
             spooled=spool.depth,
             failures=counted.failures + spool.failures,
             quarantined=counted.quarantined + spool.unreadable,
+            refused=spool.refused,
         )
 
     async def _write(self, write: Spooled) -> Any:
@@ -240,31 +238,6 @@ class RedisJournal:
         except RedisError as error:
             self._failures += 1
             raise JournalUnavailable(f"redis: {type(error).__name__}") from error
-
-    async def _drain_for_ever(self, spool: Spool) -> None:
-        while True:
-            pause = _DRAIN_EVERY_S
-            try:
-                await spool.count()
-                while spool.depth and await self._drain(spool):
-                    pass
-            except (RedisError, JournalUnavailable) as error:
-                log.warning("spool_waits", depth=spool.depth, error=type(error).__name__)
-                pause = _DRAIN_AGAIN_S
-            await asyncio.sleep(pause)
-
-    async def _drain(self, spool: Spool) -> bool:
-        """Send the oldest writes that wait, together; False: none do."""
-        waiting = await spool.head(_DRAIN_BATCH)
-        answers = await self._commands.send([write for _, write in waiting])
-        failed = next((i for i, said in enumerate(answers) if isinstance(said, Exception)), None)
-        await spool.done([seq for seq, _ in waiting[:failed]])
-        if failed is not None:
-            raise answers[failed]
-        for answer in answers:
-            if answer in ("not_yours", "unknown"):
-                log.info("feedback_refused", reason=answer)
-        return bool(waiting)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -121,35 +121,44 @@ local function forget(turn)
   return 1
 end
 
-local function known(turn) return call('EXISTS', key('turn', turn)) == 1 end
+local function known(turn) return call('HEXISTS', key('turn', turn), 'seq') == 1 end
 """
 
 RECORD: Final = """
 local turn, owner, conversation, time, flags, level, keep_until, body, content, outcome =
   unpack(ARGV)
 if known(turn) or call('SISMEMBER', key('erased'), turn) == 1 then return 0 end
-call('HINCRBY', key('outcomes'), outcome, 1)
 local stone = cjson.encode({owner, conversation})
 if call('ZSCORE', key('tombstones'), stone) then
+  call('HINCRBY', key('outcomes'), outcome, 1)
   call('SADD', key('erased'), turn)
   call('SADD', key('stone', stone), turn)
   take_waiting(turn)
   return 0
 end
-local seq = call('INCR', key('seq'))
-call('XADD', key('turns'), seq .. '-0', 'turn', turn)
-call('HSET', key('turn', turn), 'seq', seq, 'key', owner, 'conversation', conversation,
-  'time', time, 'flags', flags, 'level', level, 'reviewed', '0', 'body', body)
-call('INCRBY', key('bytes'), #body + #content)
-if content ~= '' then call('HSET', key('turn', turn), 'content', content) end
-if keep_until ~= '' then call('ZADD', key('grace'), keep_until, turn) end
-call('ZADD', key('times'), time, turn)
-call('HSET', key('conversation', conversation), turn, owner)
-place(turn)
-for _, envelope in ipairs(take_waiting(turn)) do
-  if cjson.decode(envelope).key == owner then join(turn, envelope) end
+local function store()
+  local seq = call('INCR', key('seq'))
+  call('XADD', key('turns'), seq .. '-0', 'turn', turn)
+  call('HSET', key('turn', turn), 'seq', seq, 'key', owner, 'conversation', conversation,
+    'time', time, 'flags', flags, 'level', level, 'reviewed', '0', 'body', body)
+  if content ~= '' then call('HSET', key('turn', turn), 'content', content) end
+  call('INCRBY', key('bytes'), #body + #content)
+  if keep_until ~= '' then call('ZADD', key('grace'), keep_until, turn) end
+  call('ZADD', key('times'), time, turn)
+  call('HSET', key('conversation', conversation), turn, owner)
+  place(turn)
+  for _, envelope in ipairs(call('HVALS', key('waiting', turn))) do
+    if cjson.decode(envelope).key == owner then join(turn, envelope) end
+  end
+  take_waiting(turn)
+  call('HINCRBY', key('outcomes'), outcome, 1)
 end
-return 1
+local stored, failure = pcall(store)
+if stored then return 1 end
+-- What Redis did of a script that fails stays done, and half a turn would pass for a known one.
+call = redis.pcall
+forget(turn)
+return redis.error_reply(failure)
 """
 
 FEEDBACK: Final = """

@@ -13,6 +13,7 @@ _COUNTERS = (
     ("dropped", "dropped", "Turns that could not be stored; must stay 0"),
     ("failures", "failures", "Calls that the journal could not answer"),
     ("quarantined", "quarantined", "Records found unreadable and put aside"),
+    ("refused", "refused", "Writes that Redis refuses, kept on disk; must stay 0"),
 )
 
 

@@ -26,6 +26,8 @@ TURNS: Final = 1_000_000
 FLAGGED_EVERY: Final = 20
 ALLOWED_S: Final = 0.2
 ALLOWED_GROWTH: Final = 64_000_000
+ALLOWED_WAIT_S: Final = 0.002
+"""Median of what a turn may wait for its record."""
 
 _COLUMNS: Final = "seq, turn_id, key_id, conversation, time, flags, level, body"
 
@@ -115,9 +117,10 @@ async def test_an_export_streams_in_flat_memory(big: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
 async def test_recording_adds_little_under_load(tmp_path: Path, kind: str) -> None:
-    """64 turns in flight, about 200 a second: what each waits for its journal, beyond one fsync.
+    """64 turns in flight, about 200 a second: what each waits for its journal.
 
-    The machine's own pace is measured in between: a bare append that a thread makes durable.
+    A bare append that a thread makes durable is timed in between: it tells a slow disk from
+    slow code.
     """
     async with AsyncExitStack() as stack:
         journal: Journal = SqliteJournal(tmp_path / "journal.sqlite")
@@ -144,12 +147,12 @@ async def test_recording_adds_little_under_load(tmp_path: Path, kind: str) -> No
         await asyncio.gather(*map(turns, range(64)))
         assert len(await _all(journal)) == len(waits) == 1280
     waits.sort()
-    took, floor = median(waits), median(bare)
-    print(
-        f"{kind}: median {took * 1000:.2f} ms, 99 %: {waits[-13] * 1000:.2f} ms,"
-        f" bare fsync {floor * 1000:.2f} ms"
+    said = (
+        f"{kind}: median {median(waits) * 1000:.2f} ms, 99 %: {waits[-13] * 1000:.2f} ms;"
+        f" a bare fsync of this disk: {median(bare) * 1000:.2f} ms"
     )
-    assert took <= floor + 0.002
+    print(said)
+    assert median(waits) <= ALLOWED_WAIT_S, said
 
 
 async def seconds_of(work: Awaitable[object]) -> float:
