@@ -1,9 +1,11 @@
 """All benchmarks in their short form: `make bench`. Writes docs/benchmarks.md, JSON and plots.
 
     python -m loadtests.bench [--only relay peers crowd turns guarded overhead outside]
+    python -m loadtests.bench --only soak
 
 Each part is a command of its own, which the page shows as it ran. A part that is run again
 replaces its figures; the others stay as they were, each with the time at which it was measured.
+The soak takes an hour, and runs only when it is named.
 """
 
 import argparse
@@ -69,7 +71,9 @@ PARTS = {
     "guarded": Part("guarded", "--rounds 2", _PATIENT),
     "overhead": Part("overhead", "--prompts 16 --max-tokens 24", _PATIENT),
     "outside": Part("outside", "--requests 12 --streams 4", _PATIENT),
+    "soak": Part("soak", "--minutes 60"),
 }
+SHORT = [name for name in PARTS if name != "soak"]
 
 
 def machine() -> Json:
@@ -99,7 +103,10 @@ def _has(name: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    known = f"of {', '.join(PARTS)}; all but soak"
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=SHORT, metavar="PART", help=known
+    )
     options = parser.parse_args()
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     results: Json = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}

@@ -9,6 +9,8 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from loadtests import aims
+
 PAGE = Path("docs/benchmarks.md")
 PLOTS = Path("docs/benchmarks")
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
@@ -31,12 +33,17 @@ def figures(results: Json) -> str:
     """What the page says between its marks."""
     found = [section(results[part]) for part, section in _SECTIONS.items() if part in results]
     named = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    return "\n".join([*chain.from_iterable(found), f"Versions: {named}.\n"])
+    return "\n".join([*_aims(results), *chain.from_iterable(found), f"Versions: {named}.\n"])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines] + [""]
+
+
+def _aims(results: Json) -> list[str]:
+    table = _table(["aim", "measured", "holds"], [*aims.rows(results)])
+    return ["## Aims\n", *table]
 
 
 def _begin(title: str, part: Json) -> list[str]:
@@ -155,6 +162,16 @@ def _outside(part: Json) -> Iterator[str]:
     yield from _table(["client", "against", "requests", "tokens/s", "first token, ms"], rows)
 
 
+def _soak(part: Json) -> Iterator[str]:
+    f = part["figures"]
+    yield from _begin("Conversation at half load", part)
+    yield (
+        f"{f['minutes']:.0f} minutes, {f['users']} users, {f['counted']['received']} requests; "
+        f"outcomes that nobody can explain: {len(f['unexplained'])}; the gateway's memory was "
+        f"{f['early_mb']:.0f} MB after the warm-up, and {f['late_mb']:.0f} MB at last.\n"
+    )
+
+
 _SECTIONS: dict[str, Callable[[Json], Iterator[str]]] = {
     "relay": _relay,
     "peers": _peers,
@@ -163,6 +180,7 @@ _SECTIONS: dict[str, Callable[[Json], Iterator[str]]] = {
     "guarded": _guarded,
     "overhead": _overhead,
     "outside": _outside,
+    "soak": _soak,
 }
 
 

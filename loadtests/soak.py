@@ -1,6 +1,6 @@
 """Minutes of conversation at half load: flat memory, and no outcome that nobody can explain.
 
-    python -m loadtests.soak --minutes 60 [--users 16] [--json FILE]
+    python -m loadtests.soak --minutes 60 [--users 16] [--json]
 
 Starts the whole system with the bundled model. Each user chats turn by turn, pauses for as long
 as the last reply took (so half of them wait at any time), and now and then asks for something
@@ -16,7 +16,6 @@ import statistics
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -166,15 +165,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", action="store_true", help="every sample of the memory too")
     options = parser.parse_args()
     try:
         found = uvloop.run(run(options.minutes, options.users, options.seed))
     except (RuntimeError, aiohttp.ClientError) as error:
         sys.exit(f"soak: {error}")
-    if options.json:
-        options.json.write_text(json.dumps(found) + "\n")
-    print(json.dumps({k: v for k, v in found.items() if k != "megabytes"}, indent=1))
+    if not options.json:
+        del found["megabytes"]
+    print(json.dumps(found, indent=1))
     sys.exit(1 if found["unexplained"] or found["growth"] > ALLOWED_GROWTH else 0)
 
 
