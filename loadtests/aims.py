@@ -38,6 +38,10 @@ def _at_sixteen(figures: Json) -> float:
     return next(float(r["ratio"]) for r in figures["levels"] if r["streams"] == 16)
 
 
+def _slowest_judge(figures: Json) -> float:
+    return max(float(figures[axis]) for axis in ("safety", "helpfulness"))
+
+
 AIMS = (
     Aim(
         "relaying: at most 60 µs of CPU a chunk", "relay", _relayed, lambda v: v <= 60, "{:.0f} µs"
@@ -53,6 +57,13 @@ AIMS = (
         "peers",
         _peer("NeMo Guardrails, guarded"),
         lambda v: v >= 12,
+    ),
+    Aim(
+        "each reward model: at most 10 ms for a turn of 128 tokens",
+        "judging",
+        _slowest_judge,
+        lambda v: v <= 10,
+        "{:.1f} ms",
     ),
     Aim(
         "real model, 16 streams: at least 0.85 of the engine's throughput",

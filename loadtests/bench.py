@@ -1,6 +1,6 @@
 """All benchmarks in their short form: `make bench`. Writes docs/benchmarks.md, JSON and plots.
 
-    python -m loadtests.bench [--only relay peers crowd turns guarded overhead outside]
+    python -m loadtests.bench [--only relay peers crowd turns judging guarded overhead outside]
     python -m loadtests.bench --only soak
 
 Each part is a command of its own, which the page shows as it ran. A part that is run again
@@ -68,6 +68,7 @@ PARTS = {
     "peers": Part("peers.compare", "--seconds 3"),
     "crowd": Part("crowd", settings={**_PATIENT, "SAFECHAT_ENGINE__CONNECT_TIMEOUT_S": "60"}),
     "turns": Part("turns", "--requests 4", _PATIENT),
+    "judging": Part("judging", settings=_PATIENT),
     "guarded": Part("guarded", "--rounds 2", _PATIENT),
     "overhead": Part("overhead", "--prompts 16 --max-tokens 24", _PATIENT),
     "outside": Part("outside", "--requests 12 --streams 4", _PATIENT),

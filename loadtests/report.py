@@ -106,6 +106,13 @@ def _turns(part: Json) -> Iterator[str]:
     )
 
 
+def _judging(part: Json) -> Iterator[str]:
+    yield from _begin("One verdict", part)
+    yield "A call of each judge on a turn of 128 tokens, by the clock, nobody else asking:\n"
+    rows = [[judge, f"{ms:.1f} ms"] for judge, ms in part["figures"].items()]
+    yield from _table(["judge", "a call"], rows)
+
+
 def _guarded(part: Json) -> Iterator[str]:
     yield from _begin("The guard on the real model", part)
     rows = [
@@ -177,6 +184,7 @@ _SECTIONS: dict[str, Callable[[Json], Iterator[str]]] = {
     "peers": _peers,
     "crowd": _crowd,
     "turns": _turns,
+    "judging": _judging,
     "guarded": _guarded,
     "overhead": _overhead,
     "outside": _outside,
