@@ -175,6 +175,10 @@ class Journal(Protocol):
         """Turns in the order of arrival, from behind the `seq` given. Empty at the end."""
         ...
 
+    async def last_seq(self) -> int:
+        """The `seq` of the turn that arrived last; 0 before the first."""
+        ...
+
     async def latest(self, limit: int = 20) -> Sequence[Entry]:
         """The last flagged turns, newest first, those that can be read."""
         ...

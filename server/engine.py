@@ -29,6 +29,7 @@ from server.sse import SseDecoder
 log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
+KEY_REFUSED = "engine_key_refused"
 _RETRY_AFTER_S = 5.0
 _PAUSES_S = (0.05, 0.1, 0.2)
 
@@ -180,7 +181,7 @@ class VllmEngine:
         return EngineInfo(
             model=served["id"],
             context=served["max_model_len"],
-            special_tokens=_special_tokens(tokenizer),
+            special_tokens=special_tokens(tokenizer),
             version=str(version.get("version", "unknown")),
         )
 
@@ -276,7 +277,7 @@ class VllmEngine:
             raise EngineTimeout(f"the engine did not answer within {timeout_s:g} s") from None
 
 
-def _special_tokens(info: Json) -> tuple[str, ...]:
+def special_tokens(info: Json) -> tuple[str, ...]:
     """Texts that the tokenizer reads as special tokens. Versions differ in their shape."""
     added = list((info.get("added_tokens_decoder") or {}).values())
     named = [value for key, value in info.items() if key.endswith("_token")]
@@ -314,6 +315,8 @@ def _translate(status: int, body: bytes) -> ApiError:
         param = "messages" if too_long else error.get("param")
         return InvalidRequest(message, param=param, code=code)
     log.warning("engine_error", status=status)
+    if status in (401, 403):
+        return EngineBroken("the engine wants another key", code=KEY_REFUSED)
     if status in (429, 503):
         return EngineUnavailable("the engine is overloaded", retry_after_s=_RETRY_AFTER_S)
     return EngineBroken("the engine failed")

@@ -142,6 +142,9 @@ class RedisJournal:
     ) -> Sequence[Entry]:
         return await self._ask(reads.page(self._commands, after, limit, flagged=flagged))
 
+    async def last_seq(self) -> int:
+        return await self._ask(reads.last_seq(self._commands))
+
     async def latest(self, limit: int = 20) -> Sequence[Entry]:
         return await self._ask(reads.latest(self._commands, limit))
 

@@ -43,6 +43,10 @@ async def page(commands: Commands, after: int, limit: int, *, flagged: bool) -> 
             return entries
 
 
+async def last_seq(commands: Commands) -> int:
+    return int(await commands.redis.get(commands.key("seq")) or 0)
+
+
 async def latest(commands: Commands, limit: int) -> list[Entry]:
     ids: Any = await commands.redis.zrange(commands.key("flagged"), 0, limit - 1, desc=True)
     return await _entries(commands, ids)

@@ -31,6 +31,9 @@ async def replay(
 ) -> None:
     """Fill the report; when it is cancelled, the report has what was found by then.
 
+    Turns that arrive meanwhile are left alone: a gateway that is asked records what it answers,
+    maybe in this very journal.
+
     Raises JournalUnavailable; OSError where the trail cannot be written.
 
     again: the same turn as it would be recorded now; a ValueError says that it cannot be asked.
@@ -55,11 +58,11 @@ async def replay(
         finally:
             free.release()
 
-    free, seen = asyncio.Semaphore(at_once), 0
+    free, seen, last = asyncio.Semaphore(at_once), 0, await journal.last_seq()
     try:
         async with asyncio.TaskGroup() as tasks:
             async for entry in entries(journal, flagged=selection.flagged):
-                if seen == selection.limit:
+                if seen == selection.limit or entry.seq > last:
                     break
                 seen += 1
                 if entry.record.turn_id not in done:

@@ -74,6 +74,9 @@ class SqliteJournal:
     ) -> Sequence[Entry]:
         return await self._readable(after, lambda db, at: reads.page(db, at, limit, flagged))
 
+    async def last_seq(self) -> int:
+        return await self._db.read(reads.last_seq)
+
     async def latest(self, limit: int = 20) -> Sequence[Entry]:
         return (await self._db.read(lambda db: reads.latest(db, limit))).entries
 

@@ -53,6 +53,11 @@ def page(db: Connection, after: int, limit: int, flagged: bool) -> Page:
     return _page(db, found, found[-1]["seq"] if found else None)
 
 
+def last_seq(db: Connection) -> int:
+    seq: int = db.execute("SELECT coalesce(max(seq), 0) FROM turns").fetchone()[0]
+    return seq
+
+
 def latest(db: Connection, limit: int) -> Page:
     found = db.execute(f"{_TURNS} WHERE t.flagged ORDER BY t.seq DESC LIMIT ?", (limit,)).fetchall()
     return _page(db, found, None)

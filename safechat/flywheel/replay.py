@@ -1,6 +1,7 @@
 """`safechat flywheel replay`: what another policy, guard or model would have changed."""
 
 import json
+import os
 import tomllib
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +37,10 @@ def replay(
         Path | None, typer.Option(metavar="DIR", help="Folder of other reward models.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="URL", help="A vLLM that makes new replies.")
+        str | None, typer.Option(metavar="URL", help="What makes new replies: an OpenAI API.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of several that the engine serves.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -55,7 +59,9 @@ def replay(
     \b
       --policy FILE   other thresholds and actions, written as settings are
       --guard DIR     other reward models
-      --engine URL    another chat model: it answers every recorded conversation anew
+      --engine URL    another chat model, at any address that speaks OpenAI's chat API: a vLLM,
+                      a gateway, a service. It answers every recorded conversation anew. A key
+                      for it is taken from OPENAI_API_KEY.
 
     They may be combined; what is not named is as the settings in force say. Without --engine the
     recorded replies are judged again. A reply that nobody made, because its prompt was blocked,
@@ -63,7 +69,8 @@ def replay(
     would steer, recover or choose, the recorded reply is judged by itself.
 
     Before is what was recorded, by the models of that time. Nobody is answered, and nothing is
-    written to the journal. Turns without text, such as those past their grace, are left out.
+    written to the journal; but a gateway that --engine names records what it is asked. Turns
+    without text, such as those past their grace, are left out.
 
     Ctrl-C stops, and shows what was found by then. With --out nothing is lost by that or by a
     crash: the same command goes on where it stopped. FILE has turn ids and scores, and no text.
@@ -72,6 +79,7 @@ def replay(
       safechat flywheel replay --policy stricter.toml
       safechat flywheel replay --guard .cache/candidate --flagged --json
       safechat flywheel replay --engine http://127.0.0.1:8001 --out candidate.jsonl
+      OPENAI_API_KEY=… safechat flywheel replay --engine https://chat.example.org --model NAME
     """  # noqa: D301
     from safechat.flywheel.shadow import Sampling, open_shadow
 
@@ -82,7 +90,10 @@ def replay(
         async with (
             opened_journal(journal) as opened,
             open_shadow(
-                settings, Sampling(temperature, max_tokens), new_replies=bool(engine)
+                settings,
+                Sampling(temperature, max_tokens),
+                new_replies=engine is not None,
+                model=model,
             ) as shadow,
         ):
             total = sum((await opened.counters()).outcomes.values())
@@ -122,5 +133,7 @@ def _settings(policy: Path | None, guard: Path | None, engine: str | None) -> Se
     if guard is not None:
         changed["guard"] = {**changed.get("guard", {}), "models": guard}
     if engine is not None:
-        changed["engine"] = {**changed.get("engine", {}), "url": engine}
+        # The key of the deployment's own engine is for nobody else.
+        reached = {"url": engine, "api_key": os.environ.get("OPENAI_API_KEY")}
+        changed["engine"] = {**changed.get("engine", {}), **reached}
     return load_settings(**changed)
