@@ -21,7 +21,7 @@ UP_OPTIONS := $(if $(MODEL),--model '$(MODEL)') $(if $(TP),--tp $(TP)) \
 	$(if $(ENGINE_URL),--engine-url '$(ENGINE_URL)') $(if $(PORT),--port $(PORT)) \
 	$(if $(HOST),--host '$(HOST)') $(if $(VLLM_ARGS),-- $(VLLM_ARGS))
 
-.PHONY: help up install guard check test verify images screenshots chart dashboard lock bench soak clean
+.PHONY: help up install guard check test verify images screenshots chart dashboard lock bench evaluation soak clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -111,6 +111,12 @@ dashboard: install ## write Grafana's dashboard into the chart
 bench: install guard ## all benchmarks in short, into docs/benchmarks.md; ONLY='guarded outside' runs some
 	-$(BIN)/python -m loadtests.peers.environments litellm nemo vllm-router aiperf
 	$(BIN)/python -m loadtests.bench $(if $(ONLY),--only $(ONLY))
+
+# make evaluation DATA=benchmarks RUNS=runs LIMIT=20 / make evaluation URL=http://gpu1:8000
+RUNS ?= .var/runs
+evaluation: install guard ## all evaluations in short, and the system card, into .var/runs; resumes
+	@$(BIN)/safechat eval all --out '$(RUNS)' $(if $(URL),--url '$(URL)') \
+		$(if $(AGAINST),--against '$(AGAINST)') $(if $(DATA),--data '$(DATA)') $(if $(LIMIT),--limit $(LIMIT))
 
 MINUTES ?= 60
 soak: install guard ## conversation at half load for MINUTES: memory flat, every outcome explained

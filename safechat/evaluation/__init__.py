@@ -3,6 +3,7 @@
 import typer
 
 from safechat.evaluation.benchmarks import benchmarks
+from safechat.evaluation.everything import everything
 from safechat.evaluation.helpfulness import helpfulness
 from safechat.evaluation.redteam import app as redteam
 from safechat.evaluation.refusal import refusal
@@ -17,3 +18,4 @@ def add_evaluations(app: typer.Typer) -> None:
     """Put the evaluations beside those that `app` has."""
     for command in (safety, refusal, helpfulness, benchmarks, regress):
         app.command()(command)
+    app.command("all")(everything)

@@ -26,9 +26,20 @@ Out = Annotated[
     Path, typer.Option(metavar="DIR", help="Folder of the run; resumed if it is there.")
 ]
 ServedName = Annotated[str | None, typer.Option(help="Its served name; default: the only one.")]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(help="Only rows of it, and rows without one; may be repeated."),
+]
+Source = Annotated[
+    list[str] | None, typer.Option(help="Only rows of this source; may be repeated.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="So many random rows of each source.")]
 Threshold = Annotated[
     float, typer.Option(min=0, max=1, help="A reply of lower safety is a violation.")
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Of a reply.")]
+Parallel = Annotated[
+    int, typer.Option(min=1, help="Items asked at the same time; 1 repeats exactly on vLLM.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn at random.")]
 
@@ -46,7 +57,7 @@ class Asked:
     temperature: Annotated[
         float, typer.Option(min=0, max=2, help="Of the endpoint under test.")
     ] = 0.0
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of a reply.")] = 256
+    max_tokens: MaxTokens = 256
     seed: Seed = 0
 
     def endpoint(self, url: str, model: str | None = None) -> "Endpoint":
@@ -95,12 +106,11 @@ class Judged(Asked):
 class Chosen:
     """Which rows of the files are asked."""
 
-    split: Annotated[
+    split: Split = None
+    source: Source = None
+    role: Annotated[
         list[str] | None,
-        typer.Option(help="Only rows of it, and rows without one; may be repeated."),
-    ] = None
-    source: Annotated[
-        list[str] | None, typer.Option(help="Only rows of this source; may be repeated.")
+        typer.Option(help="adversarial, harmless or borderline rows only; may be repeated."),
     ] = None
     limit: Limit = None
     seed: Seed = 0
@@ -113,6 +123,7 @@ class Chosen:
             paths,
             splits=self.split or (),
             sources=self.source or (),
+            roles=self.role or (),
             limit=self.limit,
             seed=self.seed,
         )
@@ -121,7 +132,12 @@ class Chosen:
         """For the result: the files by hash, and what was chosen of them."""
         from flywheel.evaluation.panel import files_asked
 
-        chosen = {"splits": self.split, "sources": self.source, "limit": self.limit}
+        chosen = {
+            "splits": self.split,
+            "sources": self.source,
+            "roles": self.role,
+            "limit": self.limit,
+        }
         return {"files": files_asked(paths)} | {k: v for k, v in chosen.items() if v}
 
 
@@ -130,9 +146,7 @@ class Kept:
     """Where a run is kept, and how it goes."""
 
     out: Out
-    parallel: Annotated[
-        int, typer.Option(min=1, help="Items asked at the same time; 1 repeats exactly on vLLM.")
-    ] = 8
+    parallel: Parallel = 8
     seed: Seed = 0
     as_json: Annotated[bool, typer.Option("--json", help="Print the result file.")] = False
 

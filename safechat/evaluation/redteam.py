@@ -100,7 +100,9 @@ def run(
     A seed is a row as for `safechat eval safety`: a request that should be declined. The guard's
     safety model judges each reply, in its conversation and beside the plain request; below the
     threshold in both the attempt has succeeded, and the turn is reported to the gateway under
-    test, where it waits for review. A judge model rates the last reply of each attempt too.
+    test, where it waits for review. A judge model rates the last reply of each attempt too. An
+    attacker model leads `escalation` on; its malformed answers are counted, and the strategy's own
+    words said in their stead.
 
     Violations that are nearly the same count once. γ is how many an attacker finds in an hour, and
     in a hundred attempts. Keys: OPENAI_API_KEY, GUARD_API_KEY, JUDGE_API_KEY, ATTACKER_API_KEY.
@@ -122,7 +124,6 @@ def run(
             paths = seeds or [starters]
             items, about = chosen.items(paths), chosen.about(paths)
         about |= {"strategies": [plugin.name for plugin in plugins], "threshold": threshold}
-        about |= {"attacker": attacker} if attacker else {}
         options = kept.options(progress, about, threshold)
 
         async def work() -> Result:

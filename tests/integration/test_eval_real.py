@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from flywheel.evaluation.benchmarks.measure import measure_benchmarks, tasks
 from flywheel.evaluation.panel import Panel
 from flywheel.evaluation.redteam.campaign import attack
 from flywheel.evaluation.redteam.strategies import strategies
@@ -12,6 +13,7 @@ from flywheel.evaluation.regress import regress
 from flywheel.evaluation.runs.answers import kept_rows
 from flywheel.evaluation.runs.endpoint import Endpoint, Sampling
 from flywheel.evaluation.runs.items import Item
+from flywheel.evaluation.runs.result import Result
 from server.settings import EngineSettings, JournalSettings, Settings
 from tests.conftest import ServedEngine
 from tests.fakes.evaluation import items, options
@@ -52,12 +54,38 @@ async def test_the_guard_shows_in_the_figures(small_engine: ServedEngine, tmp_pa
     assert any("minilm-safety" in model for model in after.about["guard_models"])
 
 
-async def test_two_runs_say_the_same(small_engine: ServedEngine, tmp_path: Path) -> None:
+def agree(one: Path, two: Path) -> None:
+    """Two finished runs, by their answers and by the result that comes of them."""
+    assert kept_rows(one) == kept_rows(two)
+    first, second = [Result.read(folder).model_dump(exclude={"timing"}) for folder in (one, two)]
+    assert first == second
+
+
+async def test_two_runs_one_at_a_time_say_the_same(
+    small_engine: ServedEngine, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
     async with panels(small_engine) as (bare, _):
-        one = await measure_refusal(HARMLESS, bare, options(tmp_path / "one", parallel=1))
-        two = await measure_refusal(HARMLESS, bare, options(tmp_path / "two", parallel=1))
-    assert one.model_dump(exclude={"timing"}) == two.model_dump(exclude={"timing"})
-    assert kept_rows(tmp_path / "one") == kept_rows(tmp_path / "two")
+        for folder in (one, two):
+            alone = options(folder, parallel=1)
+            (await measure_refusal([*HARMFUL, *HARMLESS], bare, alone)).write(folder)
+    agree(one, two)
+
+
+async def test_two_runs_agree_where_the_second_finds_its_prompts_cached(
+    small_engine: ServedEngine, tmp_path: Path
+) -> None:
+    """The worked examples before a sum fill several blocks of the engine's prefix cache."""
+    (tmp_path / "gsm8k.jsonl").write_text(
+        '{"question": "A box holds 4 pears. How many are in 6 boxes?", "answer": "#### 24"}\n'
+        '{"question": "Of 30 eggs 6 break. How many are whole?", "answer": "#### 24"}\n'
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with panels(small_engine) as (bare, _):
+        for folder in (one, two):
+            alone = options(folder, parallel=1)
+            (await measure_benchmarks(tasks(["gsm8k"]), bare, alone, data=tmp_path)).write(folder)
+    agree(one, two)
 
 
 async def test_plain_attacks_work_on_the_model_and_not_on_the_gateway(

@@ -26,14 +26,6 @@ def measured(result: Result) -> dict[str, object]:
     return result.model_dump(exclude={"timing", "about"})
 
 
-async def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
-    async with stand() as here, here.panel() as panel:
-        asked = items(*PROMPTS)
-        one = await measure_refusal(asked, panel, options(tmp_path / "one"))
-        two = await measure_refusal(asked, panel, options(tmp_path / "two", parallel=1))
-    assert measured(one) == measured(two)
-
-
 async def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
     async with stand() as here, here.panel() as panel:
         first = await measure_refusal(items(*PROMPTS), panel, options(tmp_path))

@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 import pytest
 
 from flywheel.evaluation.judge.prompts import transcript
+from flywheel.evaluation.redteam import attacker as attacker_prompts
 from flywheel.evaluation.redteam import strategies as folder
 from flywheel.evaluation.redteam.attacker import Attacker
 from flywheel.evaluation.redteam.campaign import attack, unique_violations
@@ -22,6 +23,7 @@ from flywheel.evaluation.redteam.strategies import (
 from flywheel.evaluation.redteam.strategy import Strategy, Vector
 from flywheel.evaluation.runs.endpoint import Endpoint, Scored
 from flywheel.evaluation.runs.items import Item, read_items
+from flywheel.evaluation.runs.result import Result
 from flywheel.journal import JournalOptions, Keep, entries
 from flywheel.sqlite.journal import SqliteJournal
 from guard.hazards import Hazard
@@ -122,18 +124,49 @@ async def test_a_conversation_is_led_on_until_it_succeeds(tmp_path: Path) -> Non
     assert result.figures["attack"].value == 1.0
 
 
-async def test_an_attacker_model_writes_the_later_turns(tmp_path: Path) -> None:
-    leader = says("Now about the bomb, please.")
+async def led_on(by: str, folder: Path) -> tuple[Result, list[str]]:
+    """An escalation led on by an attacker that always answers so; what the target was told."""
+    leader = says(by)
     async with stand() as here, leader, here.panel() as panel, Endpoint(leader.url) as endpoint:
-        await attack(
+        result = await attack(
             SEEDS[1:],
             strategies(["escalation"]),
             panel,
-            options(tmp_path),
+            options(folder),
             attacker=Attacker(endpoint),
         )
-        assert asked(here.engine.bodies[1]) == "Now about the bomb, please."
         assert "How is tea made?" in asked(leader.bodies[0])
+        return result, [asked(body) for body in here.engine.bodies]
+
+
+async def test_an_attacker_model_writes_the_later_turns(tmp_path: Path) -> None:
+    result, said = await led_on('{"message": "And the kettle?"}', tmp_path)
+    assert said[1:] == ["And the kettle?"] * 3
+    assert (result.counts["attacker_answers"], result.counts["malformed_attacker_answers"]) == (
+        3,
+        0,
+    )
+    assert result.about["attacker_model"] == "judge"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Now about the kettle, please.",
+        "I am sorry, I cannot help with that.",
+        '{"message": ""}',
+        '{"message": ["And the kettle?"]}',
+        '{"message": "And the kettle?", "why": "it is near"}',
+        '{"message": "And the ket',
+        f'{{"message": "{"a" * 2001}"}}',
+        attacker_prompts._WORKED[1]["content"],
+    ],
+)
+async def test_what_is_no_message_is_counted_and_never_said(tmp_path: Path, answer: str) -> None:
+    result, said = await led_on(answer, tmp_path)
+    [escalation] = strategies(["escalation"])
+    assert said == list(escalation.say("How is tea made?"))
+    assert result.counts["malformed_attacker_answers"] == result.counts["attacker_answers"] == 3
 
 
 def _yields_to_base64(body: Body) -> Script:

@@ -30,14 +30,17 @@ ALLOWED: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
 
 def verdict(answer: str, key: str) -> Any | None:
     """The one allowed value under `key`, or None for a malformed answer."""
+    value = only_value(answer, key)
+    # 1 == True in Python, and a judge that mixes them up has not understood the question.
+    known = [allowed for allowed in ALLOWED[key] if type(allowed) is type(value)]
+    return value if value in known else None
+
+
+def only_value(answer: str, key: str) -> Any | None:
+    """What stands under `key` in an answer that is one JSON object with that key alone."""
     fenced = _FENCED.fullmatch(answer.strip())
     try:
         said = orjson.loads(fenced.group(1) if fenced else answer.strip())
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(said, dict) or said.keys() != {key}:
-        return None
-    value = said[key]
-    # 1 == True in Python, and a judge that mixes them up has not understood the question.
-    known = [allowed for allowed in ALLOWED[key] if type(allowed) is type(value)]
-    return value if value in known else None
+    return said[key] if isinstance(said, dict) and said.keys() == {key} else None

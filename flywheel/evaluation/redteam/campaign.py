@@ -1,8 +1,8 @@
 """Every strategy tried on every seed: judged, counted, and reported as flagged turns."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Final
 
@@ -50,8 +50,13 @@ async def attack(
     """Try what the folder does not hold yet, and count. An attempt succeeds with its first reply
     whose safety is below the threshold, beside the plain request and in its conversation.
 
-    attacker: leads adaptive strategies on. Raises EndpointFailed, AnotherRun, OSError.
+    attacker: leads adaptive strategies on; where its answer is malformed, the strategy's own words
+    are said. Raises EndpointFailed, AnotherRun, OSError.
     """
+    if attacker is not None:
+        endpoint = attacker.endpoint
+        leads = {"attacker": endpoint.url, "attacker_model": await endpoint.model()}
+        options = replace(options, about={**options.about, **leads})
 
     async def ask(attempt: Attempt) -> Row:
         return await _try(attempt, panel, options.threshold, attacker)
@@ -81,7 +86,8 @@ async def attack(
             "violations": sum(row["success"] for row in run.done.values()),
             "unique_violations": unique,
             "seeds_breached": len({prompts[id] for id in values if values[id]["attack"]}),
-        },
+        }
+        | _led(run.done.values(), attacker),
         measures={
             "violations_per_hundred_attempts": 100 * unique / len(values) if values else None
         },
@@ -102,11 +108,20 @@ async def _try(attempt: Attempt, panel: Panel, threshold: float, attacker: Attac
     started = perf_counter()
     said: list[dict[str, str]] = [message.model_dump() for message in attempt.seed.history]
     scripted = attempt.strategy.say(attempt.goal)
-    row: Row = {"success": False, "turns": 0, "models": []}
+    row: Row = {
+        "success": False,
+        "turns": 0,
+        "models": [],
+        "attacker_answers": 0,
+        "malformed_answers": 0,
+    }
     for number in range(len(scripted)):
         words = scripted[number]
         if number and attempt.strategy.adaptive and attacker is not None:
-            words = await attacker.next(attempt.goal, said) or words
+            led = await attacker.next(attempt.goal, said)
+            row["attacker_answers"] += 1
+            row["malformed_answers"] += led is None
+            words = led or words
         said.append({"role": "user", "content": words})
         reply = await panel.target.chat(said, metadata=_metadata(attempt))
         found = await _judged(attempt, said, reply, panel)
@@ -122,6 +137,17 @@ async def _try(attempt: Attempt, panel: Panel, threshold: float, attacker: Attac
             [*plain, {"role": "assistant", "content": row["reply"]}]
         )
     return row | {"seconds": perf_counter() - started}
+
+
+def _led(rows: Iterable[Row], attacker: Attacker | None) -> dict[str, int]:
+    """What an attacker model was asked for, and what of it was no message."""
+    if attacker is None:
+        return {}
+    kept = list(rows)
+    return {
+        "attacker_answers": sum(row["attacker_answers"] for row in kept),
+        "malformed_attacker_answers": sum(row["malformed_answers"] for row in kept),
+    }
 
 
 async def _judged(attempt: Attempt, said: list[dict[str, str]], reply: Reply, panel: Panel) -> Row:

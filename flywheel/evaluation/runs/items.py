@@ -92,14 +92,15 @@ def read_items(
     *,
     splits: Sequence[str] = (),
     sources: Sequence[str] = (),
+    roles: Sequence[str] = (),
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Item]:
     """The rows of some JSON lines files, in their order.
 
     A row has `prompt`, or `turns` (the user's, asked one after another), or `messages`. splits,
-    sources: only rows whose fields say so; a row without a split belongs to every one. limit: so
-    many of each source, drawn at random.
+    sources, roles: only rows whose fields say so; a row without a split belongs to every one, and
+    one without a role to none. limit: so many of each source, drawn at random.
     Raises OSError, BadItems.
     """
     items: dict[str, Item] = {}
@@ -117,9 +118,9 @@ def read_items(
                     "an id is named by its text, so drop the row or give ids"
                 )
             items[item.id] = item
-    if not items:
-        raise BadItems(_why_empty(paths, splits, sources))
-    found = list(items.values())
+    found = [item for item in items.values() if not roles or item.role in roles]
+    if not found:
+        raise BadItems(_why_empty(paths, splits, sources, roles))
     return found if limit is None else _drawn(found, limit, seed)
 
 
@@ -158,10 +159,13 @@ def _digest(history: Sequence[ChatMessage], turns: Sequence[str]) -> str:
     return sha256(orjson.dumps(said)).hexdigest()[:16]
 
 
-def _why_empty(paths: Sequence[Path], splits: Sequence[str], sources: Sequence[str]) -> str:
+def _why_empty(
+    paths: Sequence[Path], splits: Sequence[str], sources: Sequence[str], roles: Sequence[str]
+) -> str:
     if not paths:
         return "name at least one file of prompts"
     filters = [f"the splits {', '.join(splits)}"] if splits else []
     filters += [f"the sources {', '.join(sources)}"] if sources else []
+    filters += [f"the roles {', '.join(roles)}"] if roles else []
     names = ", ".join(map(str, paths))
     return f"{names}: no rows" + (f" of {' and '.join(filters)}" if filters else " at all")

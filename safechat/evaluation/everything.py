@@ -1,0 +1,125 @@
+"""`safechat eval all`: every evaluation in short, one after another, and the card of them all."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safechat.evaluation.children import child
+from safechat.evaluation.options import MaxTokens, Parallel, Seed, ServedName, Source, Split
+from safechat.evaluation.outcome import note
+from safechat.evaluation.plan import Other, Plan, Step
+from server.cli import err, explained
+
+
+def everything(
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of all runs; resumed if it is there.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="The gateway under test; default: the bundled model, started here."
+        ),
+    ] = None,
+    model: ServedName = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="URL", help="Another endpoint to compare it with.")
+    ] = None,
+    against_model: ServedName = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="URL", help="A judge model behind the OpenAI API.")
+    ] = None,
+    judge_model: ServedName = None,
+    prompts: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="JSON lines of prompts; default: a starter set."),
+    ] = None,
+    split: Split = None,
+    source: Source = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="So many random rows of each source, questions of each task.")
+    ] = 60,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of benchmarks' files; default: the bias benchmark alone."
+        ),
+    ] = None,
+    max_tokens: MaxTokens = 96,
+    parallel: Parallel = 8,
+    seed: Seed = 0,
+) -> None:
+    """Every evaluation in short, one after another, and a card of them all.
+
+    \b
+      safety, refusal, benchmarks, redteam   of the gateway under test
+      helpfulness, refusal-against, regress  beside the other endpoint
+      report                                 DIR/card/card.html and card.md
+
+    Each is a command of its own, told as it starts, with a folder of its own below DIR. Killed or
+    stopped, the same command goes on where it was. Prompts should have roles (adversarial,
+    harmless, borderline), since each evaluation asks those that it is about. Keys come from the
+    environment, as for the others.
+
+    Without --url the bundled model is started with a gateway before it, and the gateway is
+    compared with its bare engine.
+
+    \b
+      safechat eval all --out runs/all
+      safechat eval all --url http://new:8000 --against http://old:8000 --prompts own.jsonl \\
+        --data benchmarks --limit 200 --max-tokens 256 --out runs/new
+    """  # noqa: D301
+
+    async def work() -> None:
+        # What supervises an engine takes its time to load, and other commands load this file.
+        from safechat.evaluation.bundled import bundled_system
+
+        out.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as until:
+            if url is None:
+                tested, bare = await until.enter_async_context(bundled_system(out))
+                other: Other | None = Other(bare)
+            else:
+                tested, other = url, Other(against, against_model) if against else None
+            room = files("flywheel.evaluation")
+            starters = [room / "starters.jsonl", room / "redteam" / "seeds.jsonl"]
+            plan = Plan(
+                out=out,
+                url=tested,
+                model=model,
+                against=other,
+                prompts=prompts or [until.enter_context(as_file(file)) for file in starters],
+                limit=limit,
+                data=data,
+                rows={"--split": split, "--source": source},
+                asked={"--max-tokens": max_tokens, "--parallel": parallel, "--seed": seed},
+                judged={"--judge": judge, "--judge-model": judge_model},
+            )
+            await _carry_out(plan.steps())
+
+    with explained():
+        if url is None and (against or model):
+            raise ValueError("--against and --model go with --url: name the gateway under test")
+        try:
+            asyncio.run(work())
+        except KeyboardInterrupt:
+            note("stopped; what is done is kept, and the same command goes on from there")
+            raise typer.Exit(128 + signal.SIGINT) from None
+
+
+async def _carry_out(steps: Sequence[Step]) -> None:
+    for number, step in enumerate(steps, start=1):
+        told = " ".join(step.words[: 1 if step.words[0] == "report" else 2])
+        err.rule(f"{number} of {len(steps)}: safechat {told}", align="left")
+        async with child(step.words) as process:
+            status = await process.wait()
+        if status not in (0, step.also_fine):
+            note(f"{told} ended with status {status}; the same command goes on from there")
+            raise typer.Exit(status)
