@@ -1,7 +1,7 @@
 """What `safechat eval all` does: the commands, in their order, with all their options."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,13 @@ _FEWER_SEEDS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A `safechat` command. out: the folder of its result, None where it has none.
+    """A `safechat` command. carded: the folder of a result that the card takes.
 
     also_fine: another exit status than 0 after which the next step starts.
     """
 
     words: tuple[str, ...]
-    out: Path | None = None
+    carded: Path | None = None
     also_fine: int = 0
 
 
@@ -57,7 +57,7 @@ class Plan:
     def steps(self) -> list[Step]:
         """Ends with the card of all that was measured."""
         found = [*self._of_one(), *(self._of_two(self.against) if self.against else ())]
-        results = [str(step.out) for step in found if step.out is not None]
+        results = [str(step.carded) for step in found if step.carded is not None]
         return [*found, Step(("report", *results, "--out", str(self.out / "card")))]
 
     def _of_one(self) -> Iterator[Step]:
@@ -77,9 +77,10 @@ class Plan:
     def _of_two(self, other: Other) -> Iterator[Step]:
         pair = words({"--against": other.url, "--against-model": other.model})
         yield self._run("helpfulness", "eval helpfulness", *pair, *self._prompts, *_HARMLESS)
+        # It belongs to the comparison: the card is that of the gateway alone.
         theirs = self._run("refusal-against", "eval refusal", *self._prompts, of=other)
-        yield theirs
-        compared = (str(theirs.out), str(self.out / "refusal"))
+        yield replace(theirs, carded=None)
+        compared = (str(theirs.carded), str(self.out / "refusal"))
         yield Step(("eval", "regress", *compared), also_fine=WORSE)
 
     @property

@@ -44,14 +44,15 @@ def test_each_step_is_a_command_with_a_folder_of_its_own(data: Path | None) -> N
         rows={"--split": ["test", "dev"], "--source": None},
     )
     steps = plan.steps()
-    assert [step.out for step in steps if step.out] == [Path("o") / name for name in MEASURED]
+    folders = [step.words[step.words.index("--out") + 1] for step in steps[:6]]
+    assert folders == [f"o/{name}" for name in MEASURED]
     theirs = " ".join(steps[5].words)
     assert "--url http://old --model m --guard http://new" in theirs
     assert "--limit 12 --split test --split dev" in theirs
     assert "--source" not in theirs
     assert ("--task gsm8k" in " ".join(steps[2].words)) is (data is not None)
     assert "--limit 2" in " ".join(steps[3].words)
-    assert steps[-1].words[:2] == ("report", "o/safety")
+    assert steps[-1].words == ("report", *folders[:5], "--out", "o/card")
 
 
 def test_without_another_endpoint_nothing_is_compared() -> None:
