@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,6 @@ class Writer:
         return [line for line in lines if line.startswith(f"{self._name}-")]
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path / "redis", fsync="always") as server:
-        yield server
-
-
 async def everything(journal: Journal) -> Counter[str]:
     while (await journal.counters()).spooled:
         await asyncio.sleep(0.05)
@@ -80,9 +73,9 @@ async def test_a_killed_gateway_loses_no_turn(tmp_path: Path) -> None:
 
 
 async def test_a_killed_gateway_with_redis_loses_no_turn(
-    tmp_path: Path, redis: RedisServer
+    tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    await _kill_writers(tmp_path, redis.url, rounds=3)
+    await _kill_writers(tmp_path, redis_server.url, rounds=3)
 
 
 @pytest.mark.verify
@@ -94,21 +87,21 @@ async def test_a_gateway_killed_often_loses_no_turn(tmp_path: Path) -> None:
 @pytest.mark.verify
 @pytest.mark.timeout(900)
 async def test_a_gateway_with_redis_killed_often_loses_no_turn(
-    tmp_path: Path, redis: RedisServer
+    tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    await _kill_writers(tmp_path, redis.url, rounds=30)
+    await _kill_writers(tmp_path, redis_server.url, rounds=30)
 
 
-async def test_a_killed_redis_loses_no_turn(tmp_path: Path, redis: RedisServer) -> None:
-    writer = Writer(tmp_path, "turn", redis.url)
+async def test_a_killed_redis_loses_no_turn(tmp_path: Path, redis_server: RedisServer) -> None:
+    writer = Writer(tmp_path, "turn", redis_server.url)
     acknowledged = set(writer.wait_for(_TURNS_BEFORE_DEATH))
     for _ in range(2):
-        redis.kill()
+        redis_server.kill()
         acknowledged.update(writer.wait_for(_TURNS_BEFORE_DEATH))
-        redis.start()
+        redis_server.start()
         acknowledged.update(writer.wait_for(_TURNS_BEFORE_DEATH))
     acknowledged.update(writer.kill())
-    async with open_journal(tmp_path, redis_url=redis.url) as journal:
+    async with open_journal(tmp_path, redis_url=redis_server.url) as journal:
         found = await everything(journal)
     assert acknowledged <= set(found)
     assert set(found.values()) == {1}

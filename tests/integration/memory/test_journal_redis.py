@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -11,55 +10,33 @@ from time import monotonic
 import pytest
 from redis.asyncio import Redis
 
-from flywheel.journal import Journal, JournalUnavailable, NotYours, UnknownTurn, entries
-from flywheel.opinions import Feedback, FeedbackKind
+from flywheel.journal import JournalUnavailable, NotYours, UnknownTurn
 from flywheel.redis.journal import RedisJournal
 from guard.types import Flag
 from tests.fakes.disk import full_disk
-from tests.fakes.turns import NOON, SECRET, flagged_record, turn_record
+from tests.fakes.turns import SECRET, flagged_record, turn_record
+from tests.integration.memory.stores import drained, ids, report
 from tests.redis_server import RedisServer
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path / "redis", fsync="always") as server:
-        yield server
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    return tmp_path / "gateway" / "spool.sqlite"
-
-
-def report(turn_id: str, key_id: str = "ada") -> Feedback:
-    return Feedback.of(turn_id, key_id, FeedbackKind.REPORT, NOON + 5, f"Not {SECRET}!")
-
-
-async def drained(journal: Journal) -> None:
-    while (await journal.counters()).spooled:
-        await asyncio.sleep(0.05)
-
-
-async def ids(journal: Journal) -> list[str]:
-    return [entry.record.turn_id async for entry in entries(journal)]
-
-
-async def test_turns_wait_for_redis_and_arrive_in_order(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_turns_wait_for_redis_and_arrive_in_order(
+    redis_server: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("before"))
-        redis.kill()
+        redis_server.kill()
         for i in range(5):
             await journal.record(turn_record(f"away-{i}"))
         assert (await journal.counters()).spooled == 5
-        redis.start()
+        redis_server.start()
         await journal.record(turn_record("after"))
         await drained(journal)
         assert await ids(journal) == ["before", *(f"away-{i}" for i in range(5)), "after"]
         assert (await journal.counters()).dropped == 0
 
 
-async def test_what_waits_drains_while_turns_go_on(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_what_waits_drains_while_turns_go_on(redis_server: RedisServer, spool: Path) -> None:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         over, recorded = asyncio.Event(), list[str]()
 
         async def turns(writer: int) -> None:
@@ -69,11 +46,11 @@ async def test_what_waits_drains_while_turns_go_on(redis: RedisServer, spool: Pa
                 recorded.append(turn_id)
                 await asyncio.sleep(0.02)
 
-        redis.kill()
+        redis_server.kill()
         writers = [asyncio.create_task(turns(writer)) for writer in range(20)]
         while len(recorded) < 1000:
             await asyncio.sleep(0.05)
-        redis.start()
+        redis_server.start()
         async with asyncio.timeout(60):
             await drained(journal)
         over.set()
@@ -83,9 +60,12 @@ async def test_what_waits_drains_while_turns_go_on(redis: RedisServer, spool: Pa
 
 
 async def test_redis_that_forgot_the_scripts_learns_them_again(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal, Redis.from_url(redis.url) as raw:
+    async with (
+        RedisJournal(redis_server.url, spool=spool) as journal,
+        Redis.from_url(redis_server.url) as raw,
+    ):
         await journal.record(turn_record("before"))
         await raw.script_flush()
         await journal.record(turn_record("after"))
@@ -94,34 +74,37 @@ async def test_redis_that_forgot_the_scripts_learns_them_again(
 
 
 async def test_a_restart_of_redis_goes_unnoticed_by_who_reads_later(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record())
         await asyncio.gather(*(journal.turn("turn-1") for _ in range(8)))
-        redis.kill()
-        redis.start()
+        redis_server.kill()
+        redis_server.start()
         await asyncio.gather(*(journal.turn("turn-1") for _ in range(8)))
         assert (await journal.counters()).failures == 0
 
 
-async def test_without_a_spool_a_lost_redis_is_an_error(redis: RedisServer) -> None:
-    async with RedisJournal(redis.url, spool=None) as journal:
+async def test_without_a_spool_a_lost_redis_is_an_error(redis_server: RedisServer) -> None:
+    async with RedisJournal(redis_server.url, spool=None) as journal:
         await journal.record(turn_record("before"))
-        redis.kill()
+        redis_server.kill()
         with pytest.raises(JournalUnavailable):
             await journal.record(turn_record("lost"))
         assert (await journal.counters()).dropped == 1
 
 
 async def test_a_journal_opened_for_reading_changes_nothing(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal, Redis.from_url(redis.url) as raw:
+    async with (
+        RedisJournal(redis_server.url, spool=spool) as journal,
+        Redis.from_url(redis_server.url) as raw,
+    ):
         await journal.record(turn_record("good"))
         await journal.record(turn_record("bad"))
         await raw.hset("{safechat}:turn:bad", "body", "not json")
-        async with RedisJournal(redis.url, spool=None, read_only=True) as reading:
+        async with RedisJournal(redis_server.url, spool=None, read_only=True) as reading:
             assert await ids(reading) == ["good"]
             for write in (reading.record(turn_record("new")), reading.set_reviewed("good")):
                 with pytest.raises(JournalUnavailable, match="reading"):
@@ -129,13 +112,13 @@ async def test_a_journal_opened_for_reading_changes_nothing(
             assert (await reading.counters()).quarantined == 0
 
 
-async def test_a_journal_opens_without_redis(redis: RedisServer, spool: Path) -> None:
-    redis.kill()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_a_journal_opens_without_redis(redis_server: RedisServer, spool: Path) -> None:
+    redis_server.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record())
         assert not await journal.feedback(report("turn-1"))
-    redis.start()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.start()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         assert (await journal.counters()).spooled <= 2
         await drained(journal)
         entry = await journal.turn("turn-1", "ada")
@@ -143,11 +126,13 @@ async def test_a_journal_opens_without_redis(redis: RedisServer, spool: Path) ->
         assert entry.feedback == (report("turn-1"),)
 
 
-async def test_without_redis_nothing_else_is_promised(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_without_redis_nothing_else_is_promised(
+    redis_server: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(flagged_record())
         assert (await journal.counters()).pending == 1
-        redis.kill()
+        redis_server.kill()
         with pytest.raises(JournalUnavailable):
             await journal.turn("turn-1")
         with pytest.raises(JournalUnavailable):
@@ -160,17 +145,17 @@ async def test_without_redis_nothing_else_is_promised(redis: RedisServer, spool:
 
 
 async def test_a_conversation_is_erased_while_redis_is_away(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("stored"))
-        redis.kill()
+        redis_server.kill()
         await journal.record(turn_record("waiting"))
-        await journal.feedback(report("waiting"))
+        await journal.feedback(report("waiting", text=f"Not {SECRET}!"))
         assert SECRET in on_disk(spool)
         assert await journal.erase("garden", "ada") == 1, "of the other one nobody knows yet"
         assert SECRET not in on_disk(spool)
-        redis.start()
+        redis_server.start()
         await drained(journal)
         assert await ids(journal) == []
         (stone,) = await journal.tombstones()
@@ -183,13 +168,13 @@ def on_disk(spool: Path) -> str:
 
 
 async def test_feedback_that_waited_is_refused_to_another_key(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record())
-        redis.kill()
+        redis_server.kill()
         await journal.feedback(report("turn-1", key_id="bob"))
-        redis.start()
+        redis_server.start()
         await drained(journal)
         assert (await journal.turn("turn-1")).feedback == ()
         with pytest.raises(NotYours):
@@ -197,23 +182,26 @@ async def test_feedback_that_waited_is_refused_to_another_key(
 
 
 async def test_a_corrupt_write_does_not_stop_those_behind_it(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    redis.kill()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         for name in ("a", "b", "c"):
             await journal.record(turn_record(name))
     with closing(sqlite3.connect(spool)) as db, db:
         db.execute("UPDATE spool SET body = '{' WHERE turn_id = 'b'")
-    redis.start()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.start()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await drained(journal)
         assert await ids(journal) == ["a", "c"]
         assert (await journal.counters()).quarantined == 1
 
 
-async def test_a_corrupt_turn_is_put_aside(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal, Redis.from_url(redis.url) as raw:
+async def test_a_corrupt_turn_is_put_aside(redis_server: RedisServer, spool: Path) -> None:
+    async with (
+        RedisJournal(redis_server.url, spool=spool) as journal,
+        Redis.from_url(redis_server.url) as raw,
+    ):
         for name in ("a", "b", "c"):
             await journal.record(flagged_record(name))
         await raw.hset("{safechat}:turn:a", "body", "not json")
@@ -223,37 +211,41 @@ async def test_a_corrupt_turn_is_put_aside(redis: RedisServer, spool: Path) -> N
         assert (await journal.counters()).quarantined == 2
 
 
-async def test_a_redis_that_hangs_does_not_hold_turns_up(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_a_redis_that_hangs_does_not_hold_turns_up(
+    redis_server: RedisServer, spool: Path
+) -> None:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("before"))
-        redis.send(signal.SIGSTOP)
+        redis_server.send(signal.SIGSTOP)
         started = monotonic()
         await journal.record(turn_record("during"))
         await journal.record(turn_record("behind"))
         assert monotonic() - started < 10
-        redis.send(signal.SIGCONT)
+        redis_server.send(signal.SIGCONT)
         await drained(journal)
         assert sorted(await ids(journal)) == ["before", "behind", "during"]
 
 
 async def test_without_redis_and_disk_a_turn_is_lost_and_counted(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    redis.kill()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("before"))
         with full_disk(), pytest.raises(JournalUnavailable):
             await journal.record(turn_record("lost"))
         assert (await journal.counters()).dropped == 1
-        redis.start()
+        redis_server.start()
         await drained(journal)
         assert await ids(journal) == ["before"]
 
 
-async def test_gateways_share_turns_queue_and_claims(redis: RedisServer, tmp_path: Path) -> None:
+async def test_gateways_share_turns_queue_and_claims(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
     async with (
-        RedisJournal(redis.url, spool=tmp_path / "one.sqlite") as one,
-        RedisJournal(redis.url, spool=tmp_path / "two.sqlite") as two,
+        RedisJournal(redis_server.url, spool=tmp_path / "one.sqlite") as one,
+        RedisJournal(redis_server.url, spool=tmp_path / "two.sqlite") as two,
     ):
         await asyncio.gather(
             *(
@@ -274,21 +266,21 @@ async def test_gateways_share_turns_queue_and_claims(redis: RedisServer, tmp_pat
             await two.turn("turn-3")
 
 
-async def test_closing_waits_for_what_was_asked(redis: RedisServer, spool: Path) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+async def test_closing_waits_for_what_was_asked(redis_server: RedisServer, spool: Path) -> None:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         tasks = [asyncio.create_task(journal.record(turn_record(f"t-{i}"))) for i in range(20)]
         await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         assert len(await ids(journal)) == 20
 
 
-async def test_nothing_is_left_of_what_was_erased(redis: RedisServer, spool: Path) -> None:
+async def test_nothing_is_left_of_what_was_erased(redis_server: RedisServer, spool: Path) -> None:
     async with (
-        RedisJournal(redis.url, spool=spool) as journal,
-        Redis.from_url(redis.url, decode_responses=True) as raw,
+        RedisJournal(redis_server.url, spool=spool) as journal,
+        Redis.from_url(redis_server.url, decode_responses=True) as raw,
     ):
         for i in range(5):
             await journal.record(flagged_record(f"turn-{i}"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from structlog.testing import capture_logs
 
-from flywheel.journal import Journal, entries
+from flywheel.journal import Journal
 from flywheel.opinions import Feedback, FeedbackKind
 from flywheel.records import Outcome, RecordedMessage, TurnRecord
 from flywheel.redis.journal import RedisJournal
 from tests.fakes.turns import NOON, SECRET, flagged_record, turn_record
+from tests.integration.memory.stores import drained, ids
 from tests.redis_server import RedisServer
 
 SHED = "{safechat}:conversation:shed"
@@ -26,21 +27,10 @@ MEGABYTE = 1 << 20
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path / "redis", fsync="always") as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(redis: RedisServer) -> AsyncIterator[Any]:
+async def raw(redis_server: RedisServer) -> AsyncIterator[Any]:
     again = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))
-    async with Redis.from_url(redis.url, decode_responses=True, retry=again) as raw:
+    async with Redis.from_url(redis_server.url, decode_responses=True, retry=again) as raw:
         yield raw
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    return tmp_path / "gateway" / "spool.sqlite"
 
 
 def long_record(turn_id: str, size: int) -> TurnRecord:
@@ -49,30 +39,20 @@ def long_record(turn_id: str, size: int) -> TurnRecord:
     )
 
 
-async def drained(journal: Journal) -> None:
-    async with asyncio.timeout(30):
-        while (await journal.counters()).spooled:
-            await asyncio.sleep(0.02)
-
-
-async def ids(journal: Journal) -> list[str]:
-    return [entry.record.turn_id async for entry in entries(journal)]
-
-
 async def refused(journal: Journal) -> int:
     return (await journal.counters()).refused
 
 
 async def test_a_refused_write_lets_the_others_pass_and_is_sent_again_after_a_restart(
-    redis: RedisServer, raw: Any, spool: Path
+    redis_server: RedisServer, raw: Any, spool: Path
 ) -> None:
     await raw.set(SHED, "somebody else's")
-    async with RedisJournal(redis.url, spool=spool) as journal:
-        redis.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
+        redis_server.kill()
         for name, conversation in (("a", "garden"), ("b", "shed"), ("c", "garden"), ("d", "shed")):
             await journal.record(turn_record(name, conversation_id=conversation))
         with capture_logs() as logs:
-            redis.start()
+            redis_server.start()
             await drained(journal)
         assert await ids(journal) == ["a", "c"]
         assert await refused(journal) == 2
@@ -85,7 +65,7 @@ async def test_a_refused_write_lets_the_others_pass_and_is_sent_again_after_a_re
     assert "WRONGTYPE" in said[0]["error"]
     assert "sent again" in said[0]["do"]
     await raw.delete(SHED)
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await drained(journal)
         assert sorted(await ids(journal)) == ["a", "b", "c", "d"]
         assert await refused(journal) == 0
@@ -93,11 +73,11 @@ async def test_a_refused_write_lets_the_others_pass_and_is_sent_again_after_a_re
 
 
 async def test_what_was_refused_is_tried_again_now_and_then(
-    redis: RedisServer, raw: Any, spool: Path, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, raw: Any, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flywheel.redis.drain._ANEW_S", 0.3)
     await raw.set(SHED, "somebody else's")
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record(conversation_id="shed"))
         await drained(journal)
         await raw.delete(SHED)
@@ -109,10 +89,10 @@ async def test_what_was_refused_is_tried_again_now_and_then(
 
 
 async def test_a_turn_refused_while_redis_is_up_is_kept_and_served(
-    redis: RedisServer, raw: Any, spool: Path
+    redis_server: RedisServer, raw: Any, spool: Path
 ) -> None:
     await raw.set(SHED, "somebody else's")
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("refused", conversation_id="shed"))
         await drained(journal)
         await journal.record(turn_record("next"))
@@ -122,19 +102,19 @@ async def test_a_turn_refused_while_redis_is_up_is_kept_and_served(
 
 @pytest.mark.parametrize("index", ["turn:turn-1", "times", "conversation:garden", "queue"])
 async def test_half_a_turn_is_never_stored(
-    redis: RedisServer, raw: Any, spool: Path, index: str
+    redis_server: RedisServer, raw: Any, spool: Path, index: str
 ) -> None:
     """Whatever step of storing fails, the next attempt must not find the turn known."""
     said = Feedback.of("turn-1", "ada", FeedbackKind.REPORT, NOON + 5)
     await raw.set(f"{{safechat}}:{index}", "somebody else's")
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(flagged_record())
         await drained(journal)
         assert await ids(journal) == []
         assert await refused(journal) == 1
         assert await raw.get("{safechat}:bytes") == "0"
     await raw.delete(f"{{safechat}}:{index}")
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await drained(journal)
         await journal.feedback(said)
         [entry] = await journal.queue()
@@ -144,27 +124,27 @@ async def test_half_a_turn_is_never_stored(
 
 
 async def test_a_turn_too_large_for_redis_holds_up_no_other(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
-        redis.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
+        redis_server.kill()
         for name, size in (("a", 10), ("huge", 24 * MEGABYTE), ("b", 10)):
             await journal.record(long_record(name, size))
-        redis.start(maxmemory=16 * MEGABYTE)
+        redis_server.start(maxmemory=16 * MEGABYTE)
         await drained(journal)
         assert await ids(journal) == ["a", "b"]
         assert await refused(journal) == 1
 
 
 async def test_a_turn_that_breaks_its_connection_holds_up_no_other(
-    redis: RedisServer, spool: Path
+    redis_server: RedisServer, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
-        redis.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
+        redis_server.kill()
         for number in range(9):
             size = 4 * MEGABYTE if number == 5 else 10
             await journal.record(long_record(f"turn-{number}", size))
-        redis.start(**{"proto-max-bulk-len": MEGABYTE})
+        redis_server.start(**{"proto-max-bulk-len": MEGABYTE})
         await drained(journal)
         assert await ids(journal) == [f"turn-{number}" for number in range(9) if number != 5]
         assert await refused(journal) == 1
@@ -180,7 +160,7 @@ async def test_a_turn_that_breaks_its_connection_holds_up_no_other(
     ids=["out of memory", "too few replicas", "read-only"],
 )
 async def test_while_redis_takes_no_writes_all_wait_in_order(
-    redis: RedisServer, raw: Any, spool: Path, setting: str, trouble: str, good: str
+    redis_server: RedisServer, raw: Any, spool: Path, setting: str, trouble: str, good: str
 ) -> None:
     async def be(value: str) -> None:
         if setting == "replicaof":
@@ -188,7 +168,7 @@ async def test_while_redis_takes_no_writes_all_wait_in_order(
         else:
             await raw.config_set(setting, value)
 
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await journal.record(turn_record("before"))
         await be(trouble)
         for number in range(20):
@@ -203,13 +183,15 @@ async def test_while_redis_takes_no_writes_all_wait_in_order(
 
 
 async def test_while_redis_loads_its_data_all_wait_in_order(
-    redis: RedisServer, raw: Any, spool: Path
+    redis_server: RedisServer, raw: Any, spool: Path
 ) -> None:
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         for number in range(40):
             await raw.set(f"another's {number}", "x")
-        redis.kill()
-        starting = asyncio.create_task(asyncio.to_thread(redis.start, **{"key-load-delay": 50_000}))
+        redis_server.kill()
+        starting = asyncio.create_task(
+            asyncio.to_thread(redis_server.start, **{"key-load-delay": 50_000})
+        )
         for number in range(20):
             await journal.record(turn_record(f"turn-{number}"))
         while not starting.done():
@@ -232,29 +214,31 @@ async def test_while_redis_loads_its_data_all_wait_in_order(
     ],
 )
 async def test_a_corrupt_row_of_the_spool_holds_up_no_other(
-    redis: RedisServer, spool: Path, kind: str, body: str
+    redis_server: RedisServer, spool: Path, kind: str, body: str
 ) -> None:
-    redis.kill()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         for name in ("a", "b", "c"):
             await journal.record(turn_record(name))
     with closing(sqlite3.connect(spool)) as db, db:
         db.execute("UPDATE spool SET kind = ?, body = ? WHERE turn_id = 'b'", (kind, body))
-    redis.start()
-    async with RedisJournal(redis.url, spool=spool) as journal:
+    redis_server.start()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
         await drained(journal)
         assert await ids(journal) == ["a", "c"]
         assert (await journal.counters()).quarantined == 1
 
 
-async def test_what_was_put_aside_is_erased_too(redis: RedisServer, raw: Any, spool: Path) -> None:
+async def test_what_was_put_aside_is_erased_too(
+    redis_server: RedisServer, raw: Any, spool: Path
+) -> None:
     await raw.set(SHED, "somebody else's")
     said = Feedback.of("turn-1", "ada", FeedbackKind.REPORT, NOON + 5, f"Not {SECRET}!")
-    async with RedisJournal(redis.url, spool=spool) as journal:
-        redis.kill()
+    async with RedisJournal(redis_server.url, spool=spool) as journal:
+        redis_server.kill()
         await journal.record(turn_record(conversation_id="shed"))
         await journal.feedback(said)
-        redis.start()
+        redis_server.start()
         await drained(journal)
         assert await refused(journal) == 1
         assert await journal.erase("shed", "ada") == 1
