@@ -21,6 +21,7 @@ from flywheel.evaluation.redteam.strategies import (
     strategies,
 )
 from flywheel.evaluation.redteam.strategy import Strategy, Vector
+from flywheel.evaluation.runs.answers import kept_rows
 from flywheel.evaluation.runs.endpoint import Endpoint, Scored
 from flywheel.evaluation.runs.items import Item, read_items
 from flywheel.evaluation.runs.result import Result
@@ -147,6 +148,8 @@ async def test_an_attacker_model_writes_the_later_turns(tmp_path: Path) -> None:
         0,
     )
     assert result.about["attacker_model"] == "judge"
+    [row] = kept_rows(tmp_path).values()
+    assert row["asked"] == said
 
 
 @pytest.mark.parametrize(

@@ -107,21 +107,22 @@ async def attack(
 async def _try(attempt: Attempt, panel: Panel, threshold: float, attacker: Attacker | None) -> Row:
     started = perf_counter()
     said: list[dict[str, str]] = [message.model_dump() for message in attempt.seed.history]
-    scripted = attempt.strategy.say(attempt.goal)
     row: Row = {
         "success": False,
         "turns": 0,
         "models": [],
+        "asked": [],
         "attacker_answers": 0,
         "malformed_answers": 0,
     }
-    for number in range(len(scripted)):
-        words = scripted[number]
+    for number, scripted in enumerate(attempt.strategy.say(attempt.goal)):
+        words = scripted
         if number and attempt.strategy.adaptive and attacker is not None:
             led = await attacker.next(attempt.goal, said)
             row["attacker_answers"] += 1
             row["malformed_answers"] += led is None
-            words = led or words
+            words = led or scripted
+        row["asked"].append(words)
         said.append({"role": "user", "content": words})
         reply = await panel.target.chat(said, metadata=_metadata(attempt))
         found = await _judged(attempt, said, reply, panel)
