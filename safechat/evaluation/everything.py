@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated
 
@@ -78,31 +79,23 @@ def everything(
     """  # noqa: D301
 
     async def work() -> None:
-        # What supervises an engine takes its time to load, and other commands load this file.
-        from safechat.evaluation.bundled import bundled_system
-
         out.mkdir(parents=True, exist_ok=True)
-        async with AsyncExitStack() as until:
-            if url is None:
-                tested, bare = await until.enter_async_context(bundled_system(out))
-                other: Other | None = Other(bare)
-            else:
-                tested, other = url, Other(against, against_model) if against else None
-            room = files("flywheel.evaluation")
-            starters = [room / "starters.jsonl", room / "redteam" / "seeds.jsonl"]
-            plan = Plan(
-                out=out,
-                url=tested,
-                model=model,
-                against=other,
-                prompts=prompts or [until.enter_context(as_file(file)) for file in starters],
-                limit=limit,
-                data=data,
-                rows={"--split": split, "--source": source},
-                asked={"--max-tokens": max_tokens, "--parallel": parallel, "--seed": seed},
-                judged={"--judge": judge, "--judge-model": judge_model},
-            )
-            await _carry_out(plan.steps())
+        named = Other(against, against_model) if against else None
+        async with _tested(out, url, named) as (gateway, other):
+            with ExitStack() as until:
+                plan = Plan(
+                    out=out,
+                    url=gateway,
+                    model=model,
+                    against=other,
+                    prompts=prompts or [until.enter_context(as_file(one)) for one in _starters()],
+                    limit=limit,
+                    data=data,
+                    rows={"--split": split, "--source": source},
+                    asked={"--max-tokens": max_tokens, "--parallel": parallel, "--seed": seed},
+                    judged={"--judge": judge, "--judge-model": judge_model},
+                )
+                await _carry_out(plan.steps())
 
     with explained():
         if url is None and (against or model):
@@ -112,6 +105,27 @@ def everything(
         except KeyboardInterrupt:
             note("stopped; what is done is kept, and the same command goes on from there")
             raise typer.Exit(128 + signal.SIGINT) from None
+
+
+@asynccontextmanager
+async def _tested(
+    out: Path, url: str | None, against: Other | None
+) -> AsyncIterator[tuple[str, Other | None]]:
+    """The gateway under test, and what it is compared with; without an address, both our own."""
+    if url is not None:
+        yield url, against
+        return
+    # What supervises an engine takes its time to load, and all commands load this file.
+    from safechat.evaluation.bundled import bundled_system
+
+    async with bundled_system(out) as (gateway, engine):
+        yield gateway, Other(engine)
+
+
+def _starters() -> list[Traversable]:
+    """Prompts for whoever has none: of every role, and the seeds of red teaming."""
+    room = files("flywheel.evaluation")
+    return [room / "starters.jsonl", room / "redteam" / "seeds.jsonl"]
 
 
 async def _carry_out(steps: Sequence[Step]) -> None:
