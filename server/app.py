@@ -102,8 +102,10 @@ async def _open(
     stack: AsyncExitStack,
 ) -> Gateway:
     metrics = Metrics()
-    tracing = tracing or await open_tracing(settings.tracing, stack)
-    journal = journal or await _open_journal(settings, stack)
+    if tracing is None:
+        tracing = await open_tracing(settings.tracing, stack)
+    if journal is None:
+        journal = await _open_journal(settings, stack)
     if guard is None:
         streams = settings.limits.streams
         parts = await open_guard(settings.guard, streams, metrics.guard, stack)
