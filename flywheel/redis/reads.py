@@ -54,20 +54,11 @@ async def latest(commands: Commands, limit: int) -> list[Entry]:
 
 async def queue(commands: Commands, after: int, limit: int) -> list[Entry]:
     while True:
-        found: Any = await commands.redis.zrange(
-            commands.key("queue"),
-            f"({after}",
-            "+inf",
-            byscore=True,
-            offset=0,
-            num=limit,
-            withscores=True,
-        )
-        if not found:
+        ids, after = await _above(commands, "queue", after, limit)
+        if not ids:
             return []
-        if entries := await _entries(commands, [turn_id for turn_id, _ in found]):
+        if entries := await _entries(commands, ids):
             return entries
-        after = int(found[-1][1])
 
 
 async def ratings(commands: Commands, item_id: str) -> list[Rating]:
@@ -126,19 +117,24 @@ async def _arrivals(
 ) -> tuple[list[str], int]:
     """Ids of turns from behind a seq, and the seq of the last of them."""
     if flagged:
-        found: Any = await commands.redis.zrange(
-            commands.key("flagged"),
-            f"({after}",
-            "+inf",
-            byscore=True,
-            offset=0,
-            num=limit,
-            withscores=True,
-        )
-        return [turn_id for turn_id, _ in found], int(found[-1][1]) if found else after
+        return await _above(commands, "flagged", after, limit)
     stream: Any = await commands.redis.xrange(commands.key("turns"), min=f"({after}-0", count=limit)
     last = int(stream[-1][0].split("-")[0]) if stream else after
     return [fields["turn"] for _, fields in stream], last
+
+
+async def _above(commands: Commands, index: str, after: int, limit: int) -> tuple[list[str], int]:
+    """The next ids of a sorted set from above a score, and the score of the last of them."""
+    found: Any = await commands.redis.zrange(
+        commands.key(index),
+        f"({after}",
+        "+inf",
+        byscore=True,
+        offset=0,
+        num=limit,
+        withscores=True,
+    )
+    return [turn_id for turn_id, _ in found], int(found[-1][1]) if found else after
 
 
 async def _entries(commands: Commands, turn_ids: list[str]) -> list[Entry]:

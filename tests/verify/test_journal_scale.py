@@ -3,8 +3,11 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Iterator
-from contextlib import AsyncExitStack, closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
+from dataclasses import replace
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -12,8 +15,10 @@ from typing import Final
 
 import psutil
 import pytest
+from redis.asyncio import Redis
 
 from flywheel.journal import Entry, Journal, JournalOptions, entries
+from flywheel.redis.commands import Commands
 from flywheel.redis.journal import RedisJournal
 from flywheel.rows import Row, encode
 from flywheel.sqlite.journal import SqliteJournal
@@ -29,50 +34,69 @@ ALLOWED_GROWTH: Final = 64_000_000
 ALLOWED_WAIT_S: Final = 0.002
 """Median of what a turn may wait for its record."""
 
-_COLUMNS: Final = "seq, turn_id, key_id, conversation, time, flags, level, body"
+Opened = Callable[[], AbstractAsyncContextManager[Journal]]
 
 
-def rows() -> Iterator[tuple[Row, int]]:
+def rows() -> Iterator[tuple[int, Row]]:
     """Rows of a million turns, of which every twentieth is flagged and has its content."""
     options = JournalOptions(grace_s=0)
     plain, flagged = (encode(make("~"), options) for make in (turn_record, flagged_record))
     for seq in range(1, TURNS + 1):
-        yield (flagged if seq % FLAGGED_EVERY == 0 else plain), seq
-
-
-@pytest.fixture(scope="module")
-def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("big") / "journal.sqlite"
-
-    async def settle() -> None:
-        async with SqliteJournal(path) as journal:
-            await journal.erase("nothing", "nobody")  # writes out what is in the log
-
-    asyncio.run(settle())
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.executemany(
-            f"INSERT INTO turns ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    seq,
-                    f"turn-{seq}",
-                    row.key_id,
-                    f"conversation-{seq // 5}",
-                    NOON + seq,
-                    row.flags,
-                    seq * 7919 % 1024,
-                    row.body.replace("~", f"turn-{seq}"),
-                )
-                for row, seq in rows()
+        row = flagged if seq % FLAGGED_EVERY == 0 else plain
+        yield (
+            seq,
+            replace(
+                row,
+                turn_id=f"turn-{seq}",
+                conversation=f"conversation-{seq // 5}",
+                time=NOON + seq,
+                level=seq * 7919 % 1024,
+                body=row.body.replace("~", f"turn-{seq}"),
             ),
         )
+
+
+def fill_sqlite(path: Path) -> None:
+    columns = ("turn_id", "key_id", "conversation", "time", "flags", "level", "body")
+    insert = f"INSERT INTO turns (seq, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA synchronous = OFF")
+        db.executemany(insert, ((seq, *attrgetter(*columns)(row)) for seq, row in rows()))
         db.executemany(
             "INSERT INTO contents VALUES (?, ?)",
-            ((seq, row.content) for row, seq in rows() if row.content is not None),
+            ((seq, row.content) for seq, row in rows() if row.content is not None),
         )
-    asyncio.run(settle())
-    return path
+
+
+async def settle(path: Path) -> None:
+    async with SqliteJournal(path) as journal:
+        await journal.erase("nothing", "nobody")  # writes out what is in the log
+
+
+async def fill_redis(server: RedisServer) -> None:
+    async with Redis.from_url(server.url) as redis:
+        await redis.config_set("appendonly", "no")
+        commands = Commands(redis, "{safechat}")
+        turns = (row for _, row in rows())
+        while batch := list(islice(turns, 500)):
+            await commands.send(batch)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def big(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Opened]:
+    folder = tmp_path_factory.mktemp("big")
+    if request.param == "sqlite":
+        path = folder / "journal.sqlite"
+        asyncio.run(settle(path))
+        fill_sqlite(path)
+        asyncio.run(settle(path))
+        yield lambda: SqliteJournal(path)
+        return
+    with RedisServer(folder) as server:
+        asyncio.run(fill_redis(server))
+        yield lambda: RedisJournal(server.url, spool=None)
 
 
 async def timed(what: str, answer: Awaitable[object]) -> float:
@@ -81,8 +105,8 @@ async def timed(what: str, answer: Awaitable[object]) -> float:
     return seconds
 
 
-async def test_pages_of_a_million_turns_come_at_once(big: Path) -> None:
-    async with SqliteJournal(big) as journal:
+async def test_pages_of_a_million_turns_come_at_once(big: Opened) -> None:
+    async with big() as journal:
         deep = (await journal.queue(limit=1))[0].rank + (900 << 42)
         seconds = [
             await timed("first page of the queue", journal.queue(limit=50)),
@@ -99,9 +123,9 @@ async def test_pages_of_a_million_turns_come_at_once(big: Path) -> None:
     assert max(seconds) < ALLOWED_S
 
 
-async def test_an_export_streams_in_flat_memory(big: Path) -> None:
+async def test_an_export_streams_in_flat_memory(big: Opened) -> None:
     process = psutil.Process()
-    async with SqliteJournal(big) as journal:
+    async with big() as journal:
         sizes, count = list[int](), 0
         started = perf_counter()
         async for _ in entries(journal, flagged=True):

@@ -48,8 +48,8 @@ def rating(item_id: str = "item-1", **more: Any) -> SafetyRating:
     return SafetyRating(item_id=item_id, **said)
 
 
-async def ids(journal: Journal, *, flagged: bool = False) -> list[str]:
-    return [e.record.turn_id async for e in entries(journal, flagged=flagged, page=2)]
+async def ids(journal: Journal, *, flagged: bool = False, page: int = 2) -> list[str]:
+    return [e.record.turn_id async for e in entries(journal, flagged=flagged, page=page)]
 
 
 async def queued(journal: Journal) -> list[str]:
@@ -69,4 +69,4 @@ async def drained(journal: Journal) -> None:
     """Wait until nothing waits for Redis."""
     async with asyncio.timeout(60):
         while (await journal.counters()).spooled:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)

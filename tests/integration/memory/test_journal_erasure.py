@@ -2,11 +2,7 @@
 
 import pytest
 
-from flywheel.journal import (
-    Journal,
-    NotYours,
-    UnknownTurn,
-)
+from flywheel.journal import Journal, NotYours, UnknownTurn
 from flywheel.records import Outcome
 from tests.fakes.turns import flagged_record, turn_record
 from tests.integration.memory.stores import ids, queued, rating, report

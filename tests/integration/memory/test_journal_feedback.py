@@ -2,12 +2,7 @@
 
 import pytest
 
-from flywheel.journal import (
-    DAY_S,
-    PENDING_PER_KEY,
-    Journal,
-    UnknownTurn,
-)
+from flywheel.journal import DAY_S, PENDING_PER_KEY, Journal, UnknownTurn
 from flywheel.opinions import FeedbackKind
 from guard.types import Flag
 from tests.fakes.turns import flagged_record, turn_record

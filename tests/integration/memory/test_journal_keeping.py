@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from flywheel.journal import (
-    DAY_S,
-    Keep,
-    entries,
-)
+from flywheel.journal import DAY_S, Keep, entries
 from flywheel.opinions import FeedbackKind
 from flywheel.records import Outcome
 from tests.fakes.turns import NOON, SECRET, flagged_record, turn_record

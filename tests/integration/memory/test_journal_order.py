@@ -8,12 +8,7 @@ from itertools import permutations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel.journal import (
-    Journal,
-    NotYours,
-    UnknownTurn,
-    entries,
-)
+from flywheel.journal import Journal, NotYours, UnknownTurn, entries
 from flywheel.opinions import Feedback, FeedbackKind
 from flywheel.records import TurnRecord
 from guard.types import Flag

@@ -2,9 +2,7 @@
 
 import asyncio
 
-from flywheel.journal import (
-    Journal,
-)
+from flywheel.journal import Journal
 from flywheel.opinions import DemonstrationRating
 from tests.fakes.turns import NOON, flagged_record, turn_record
 from tests.integration.memory.stores import Store, queued, rating, report

@@ -6,9 +6,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel.journal import (
-    Journal,
-)
+from flywheel.journal import Journal
 from flywheel.records import Outcome
 from guard.types import Flag
 from tests.fakes.turns import NOON, flagged_record, turn_record

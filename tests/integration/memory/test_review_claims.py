@@ -8,19 +8,12 @@ from flywheel.journal import Journal
 from flywheel.opinions import Feedback, FeedbackKind
 from flywheel.records import Outcome
 from flywheel.review.desk import ReviewDesk, ReviewOptions
-from flywheel.review.errors import (
-    Held,
-)
+from flywheel.review.errors import Held
 from flywheel.review.priority import PriorityOptions, priority
 from flywheel.review.tasks import Task
 from guard.types import Flag
 from tests.fakes.turns import NOON, flagged_record, turn_record
-from tests.integration.memory.desks import (
-    ONE,
-    next_safety,
-    open_desk,
-    safety,
-)
+from tests.integration.memory.desks import ONE, next_safety, open_desk, safety
 from tests.integration.memory.stores import Store
 
 

@@ -9,9 +9,7 @@ from flywheel.opinions import PreferenceRating, SecondReply, Side
 from flywheel.records import RecordedMessage
 from flywheel.review.answers import DemonstrationAnswer
 from flywheel.review.desk import ReviewDesk, ReviewOptions
-from flywheel.review.errors import (
-    UnknownItem,
-)
+from flywheel.review.errors import UnknownItem
 from flywheel.review.tasks import Task
 from tests.fakes.turns import SECRET, flagged_record
 from tests.integration.memory.desks import PAIR, open_desk, prefers, rate_all, single

@@ -5,10 +5,7 @@ import pytest
 from flywheel.journal import Journal
 from flywheel.records import Outcome
 from flywheel.review.desk import ReviewDesk, ReviewOptions
-from flywheel.review.errors import (
-    NothingToUndo,
-    UnknownItem,
-)
+from flywheel.review.errors import NothingToUndo, UnknownItem
 from flywheel.review.false_refusals import Finding, State
 from flywheel.review.priority import PriorityOptions
 from flywheel.review.tasks import Task

@@ -5,13 +5,7 @@ import pytest
 from flywheel.journal import Journal
 from flywheel.opinions import Feedback, FeedbackKind
 from flywheel.review.desk import ReviewDesk
-from flywheel.review.errors import (
-    AlreadyRated,
-    NothingToUndo,
-    RoundClosed,
-    Settled,
-    UnknownItem,
-)
+from flywheel.review.errors import AlreadyRated, NothingToUndo, RoundClosed, Settled, UnknownItem
 from flywheel.review.tasks import Task
 from guard.types import Flag
 from tests.fakes.turns import NOON, SECRET, flagged_record, turn_record

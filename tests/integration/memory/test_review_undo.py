@@ -4,9 +4,7 @@ import pytest
 
 from flywheel.journal import Journal
 from flywheel.review.desk import ReviewDesk
-from flywheel.review.errors import (
-    NothingToUndo,
-)
+from flywheel.review.errors import NothingToUndo
 from flywheel.review.tasks import Task
 from tests.fakes.turns import flagged_record
 from tests.integration.memory.desks import ONE, next_safety, safety
