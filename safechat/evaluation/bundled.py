@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import httpx
@@ -20,7 +21,7 @@ from server.engine_command import EngineCommand, EngineNotInstalledError
 from server.engine_process import HOST, EngineFailedError, EngineProcess, free_port
 
 _CONTEXT: Final = 2048
-_READY_WITHIN_S: Final = 120.0
+_READY_WITHIN_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,17 @@ async def bundled_system(folder: Path) -> AsyncIterator[tuple[str, str]]:
 
 @asynccontextmanager
 async def _gateway(engine_url: str, port: int, folder: Path) -> AsyncIterator[str]:
-    url = f"http://{HOST}:{port}"
-    with (folder / "gateway.log").open("ab") as log:
-        served = ["serve", "--engine-url", engine_url, "--host", HOST, "--port", str(port)]
-        where = {"SAFECHAT_JOURNAL__FOLDER": str(folder / "journal")}
-        async with child(served, environment=where, output=log) as process:
+    url, log = f"http://{HOST}:{port}", folder / "gateway.log"
+    served = ["serve", "--engine-url", engine_url, "--host", HOST, "--port", str(port)]
+    where = {"SAFECHAT_JOURNAL__FOLDER": str(folder / "journal")}
+    with log.open("ab") as output:
+        async with child(served, environment=where, output=output) as process:
+            give_up = monotonic() + _READY_WITHIN_S
             async with httpx.AsyncClient(trust_env=False) as client:
-                async with asyncio.timeout(_READY_WITHIN_S):
-                    while not await _ready(client, url):
-                        if process.returncode is not None:
-                            raise ValueError(f"the gateway did not start: see {log.name}")
-                        await asyncio.sleep(0.2)
+                while not await _ready(client, url):
+                    if process.returncode is not None or monotonic() > give_up:
+                        raise ValueError(f"the gateway does not start: see {log}")
+                    await asyncio.sleep(0.2)
             yield url
 
 

@@ -6,7 +6,9 @@ import time
 from asyncio.subprocess import PIPE, Process
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 
+import httpx
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -15,8 +17,12 @@ from flywheel.evaluation.runs.items import read_items
 from flywheel.evaluation.runs.result import Kind, Result
 from guard.hazards import Hazard
 from safechat.__main__ import app
+from safechat.evaluation import bundled
 from safechat.evaluation.plan import Other, Plan
+from server.engine_command import EngineCommand
+from server.engine_process import free_port
 from tests.fakes.evaluation import stand
+from tests.fakes.scripted_engine import ScriptedEngine
 
 MEASURED = ("safety", "refusal", "benchmarks", "redteam", "helpfulness", "refusal-against")
 
@@ -112,3 +118,56 @@ def test_names_without_an_address_are_refused(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 2
     assert "go with --url" in ended.stderr
+
+
+class Standing:
+    """In place of vLLM as our child: an engine that stands already."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.url = engine.url
+        self.ports: list[int] = []
+
+    def __call__(self, command: EngineCommand, log_file: Path, *, port: int) -> Self:
+        self.ports.append(port)
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return
+
+    async def ready(self) -> None:
+        return
+
+
+async def test_its_own_gateway_comes_up_where_it_was_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def prepared(**told: object) -> Path:
+        return tmp_path
+
+    async with ScriptedEngine() as engine, httpx.AsyncClient(trust_env=False) as client:
+        standing = Standing(engine)
+        monkeypatch.setattr(bundled, "EngineProcess", standing)
+        monkeypatch.setattr(bundled, "prepare_bundled_model", prepared)
+        urls = []
+        for _ in range(2):
+            async with bundled.bundled_system(tmp_path) as (url, bare):
+                assert bare == engine.url
+                assert (await client.get(f"{url}/v1/models")).is_success
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"{url}/healthz")
+            urls.append(url)
+    assert len(standing.ports) == 2
+    assert len(set(standing.ports)) == len(set(urls)) == 1
+    assert (tmp_path / "journal").is_dir()
+
+
+async def test_a_gateway_that_cannot_start_is_told_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFECHAT_GUARD__MODELS", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match=r"the gateway does not start: see .*gateway\.log"):
+        async with bundled._gateway("http://127.0.0.1:9", free_port(), tmp_path):
+            pass
