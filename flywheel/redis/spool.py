@@ -9,12 +9,15 @@ from sqlite3 import Connection
 from typing import Any, Final, Self
 
 import orjson
+import structlog
 from pydantic import TypeAdapter
 
 from flywheel.journal import JournalUnavailable
 from flywheel.opinions import Feedback
 from flywheel.rows import Row
 from flywheel.sqlite.database import Database, Migration
+
+log = structlog.get_logger(__name__)
 
 _MIGRATIONS: Final = (
     Migration(
@@ -147,6 +150,12 @@ class Spool:
                 good.append((row["seq"], _parse(row["kind"], row["body"], row["content"])))
             except (ValueError, TypeError):
                 await self._put_aside(row["seq"], _Aside.UNREADABLE)
+                log.error(
+                    "write_unreadable",
+                    write=row["kind"],
+                    turn_id=row["turn_id"],
+                    do="look for damage of this gateway's disk; the row stays in its spool.sqlite",
+                )
         return good
 
     async def done(self, seqs: Sequence[int]) -> None:

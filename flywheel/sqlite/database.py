@@ -3,7 +3,7 @@
 Many tasks write at once; each waits until its own work is on the disk. While one commit
 runs, the next batch gathers, so a hundred writers share one fsync. WAL mode lets readers
 read meanwhile; `synchronous=FULL` makes a commit survive a power cut, not only `kill -9`,
-and costs well under a millisecond because it is shared.
+and is affordable because it is shared.
 """
 
 import asyncio

@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -181,22 +179,6 @@ async def test_feedback_that_waited_is_refused_to_another_key(
         assert (await journal.turn("turn-1")).feedback == ()
         with pytest.raises(NotYours):
             await journal.feedback(report("turn-1", key_id="bob"))
-
-
-async def test_a_corrupt_write_does_not_stop_those_behind_it(
-    redis_server: RedisServer, spool: Path
-) -> None:
-    redis_server.kill()
-    async with RedisJournal(redis_server.url, spool=spool) as journal:
-        for name in ("a", "b", "c"):
-            await journal.record(turn_record(name))
-    with closing(sqlite3.connect(spool)) as db, db:
-        db.execute("UPDATE spool SET body = '{' WHERE turn_id = 'b'")
-    redis_server.start()
-    async with RedisJournal(redis_server.url, spool=spool) as journal:
-        await drained(journal)
-        assert await ids(journal) == ["a", "c"]
-        assert (await journal.counters()).quarantined == 1
 
 
 async def test_a_corrupt_turn_is_put_aside(redis_server: RedisServer, spool: Path) -> None:

@@ -223,10 +223,13 @@ async def test_a_corrupt_row_of_the_spool_holds_up_no_other(
     with closing(sqlite3.connect(spool)) as db, db:
         db.execute("UPDATE spool SET kind = ?, body = ? WHERE turn_id = 'b'", (kind, body))
     redis_server.start()
-    async with RedisJournal(redis_server.url, spool=spool) as journal:
-        await drained(journal)
-        assert await ids(journal) == ["a", "c"]
-        assert (await journal.counters()).quarantined == 1
+    with capture_logs() as logs:
+        async with RedisJournal(redis_server.url, spool=spool) as journal:
+            await drained(journal)
+            assert await ids(journal) == ["a", "c"]
+            assert (await journal.counters()).quarantined == 1
+    [said] = [line for line in logs if line["event"] == "write_unreadable"]
+    assert said["turn_id"] == "b"
 
 
 async def test_what_was_put_aside_is_erased_too(
