@@ -58,7 +58,10 @@ class _Asked:
 
 
 class Examiner:
-    """settled: called after each answer, with what keeps the turn from going on, if anything."""
+    """Has one choice judged as it comes.
+
+    settled: called after each answer, with what keeps the turn from going on, if anything.
+    """
 
     def __init__(
         self,
