@@ -1,6 +1,7 @@
 """How many people come, over time: shapes for locust.
 
-`PEAK` people at most; `STRETCH` multiplies the time that a shape takes, for a short try.
+`PEAK` people at most; `STRETCH` multiplies the time that a shape takes, for a short try. Locust
+looks once a second: below 0.04, what takes half a minute may pass unseen.
 """
 
 import os
@@ -33,9 +34,9 @@ class Ramp(_Stepped):
 
 
 class Spike(_Stepped):
-    """Few, then everybody for half a minute, then few again."""
+    """Few for half a minute, then everybody, then few again."""
 
-    steps = ((60.0, max(1, PEAK // 8)), (90.0, PEAK), (180.0, max(1, PEAK // 8)))
+    steps = ((30.0, max(1, PEAK // 8)), (60.0, PEAK), (90.0, max(1, PEAK // 8)))
 
 
 class Soak(_Stepped):

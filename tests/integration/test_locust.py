@@ -20,9 +20,12 @@ from tests.free_engine import MODEL, EngineProcess
 from tests.served_gateway import gateway_before
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"MODEL": MODEL, "PEAK": "12", "PAUSE": "0.2"}
-# What multiplies the time of each shape, so that it takes some seconds.
-SHORT = {"spike": 0.02, "ramp": 0.015, "soak": 0.001}
+# Some seconds of each shape, with people enough for everything that they do.
+SHORT = {
+    "spike": {"PEAK": "12", "STRETCH": "0.05"},
+    "ramp": {"PEAK": "16", "STRETCH": "0.04"},
+    "soak": {"PEAK": "24", "STRETCH": "0.001"},
+}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ async def people(url: str, shape: str) -> dict[str, int]:
     locust = await asyncio.create_subprocess_exec(
         str(programs / "locust"),
         *("-f", str(file), *options.split()),
-        env={**os.environ, **ENVIRONMENT, "SHAPE": shape, "STRETCH": str(SHORT[shape])},
+        env={**os.environ, **SHORT[shape], "SHAPE": shape, "MODEL": MODEL, "PAUSE": "0.2"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
