@@ -1,8 +1,15 @@
 """Evaluations on the real parts: vLLM, the small chat model, the shipped guard."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import orjson
+import pytest
 
 from flywheel.evaluation.benchmarks.measure import measure_benchmarks, tasks
 from flywheel.evaluation.panel import Panel
@@ -39,6 +46,29 @@ async def panels(engine: ServedEngine) -> AsyncIterator[tuple[Panel, Panel]]:
         Endpoint(engine.url, sampling=SHORT) as bare,
     ):
         yield Panel(bare, guarded), Panel(guarded, guarded)
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(1200)
+def test_all_evaluations_by_themselves_killed_and_called_again(tmp_path: Path) -> None:
+    """Given nothing but a folder: engine, gateway, every evaluation, and the card."""
+    words = ["eval", "all", "--out", str(tmp_path), "--limit", "1", "--max-tokens", "8"]
+    command = [sys.executable, "-m", "safechat", *words]
+    answers = tmp_path / "refusal" / "answers.jsonl"
+    first = subprocess.Popen(command)
+    while not answers.is_file() or answers.read_bytes().count(b"\n") < 2:
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    subprocess.run(command, check=True)
+    figures = Result.read(tmp_path / "refusal-against").figures
+    assert figures["answered"].value == 1.0
+    assert Result.read(tmp_path / "refusal").figures["answered"].value == 0.0
+    assert (tmp_path / "card" / "card.html").is_file()
+    for port in orjson.loads((tmp_path / "ports.json").read_bytes()).values():
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
 
 
 async def test_the_guard_shows_in_the_figures(small_engine: ServedEngine, tmp_path: Path) -> None:
