@@ -33,8 +33,7 @@ from flywheel.training.network import LoraSettings, RewardNetwork
 from guard.reward.labels import HAZARDS, KINDS, EmbeddedClassifier, window
 
 LOG_EVERY = 50
-# The lower half stays as it is: it costs no backward pass, and little is lost.
-SETTINGS = LoraSettings(rank=16, alpha=32, first_layer=3)
+SETTINGS = LoraSettings(rank=16, alpha=32)
 
 
 class LabelNetwork(RewardNetwork):
@@ -53,6 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="go on from this model's adapter")
+    parser.add_argument("--thin", type=float, default=1.0, help="share kept of replies not labelled by hand")
     parser.add_argument("--version", default="1")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-tokens", type=int, default=1024)
@@ -66,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
 
-    examples = labels_mix(options.data, options.seed)
+    examples = labels_mix(options.data, options.seed, options.thin)
     print(f"{len(examples)} examples to train on")
     render = windower()
     windows = {id(e): window(render, e.sample) for e in examples}

@@ -80,18 +80,22 @@ def question(messages: Sequence[Row]) -> str:
     return digest(first[-60:].lower())
 
 
-def labels_mix(data: Path, seed: int = 7) -> list[Labelled]:
-    """Everything that the classifier is trained on."""
+def labels_mix(data: Path, seed: int = 7, thin: float = 1.0) -> list[Labelled]:
+    """Everything that the classifier is trained on.
+
+    thin: share that is kept of the replies that nobody labelled by hand.
+    """
     chance = random.Random(seed)
     tested = {
         r["question"] for r in rows(CONTRAST / "refusal_labels.jsonl") if r["part"] != "train"
     }
     asked = _prompts(data, tested)
-    answers = [*labelled_replies(data, "train")] * 3
-    answers += [*_classic_refusals(data, tested, chance), *_plain_answers(data, tested, chance)]
+    by_hand = [*labelled_replies(data, "train"), *_own_blocks(asked, chance)] * 3
+    answers = [*_classic_refusals(data, tested, chance), *_plain_answers(data, tested, chance)]
     answers += _hedged_answers(data, tested, chance)
     answers += _own_answers(data, tested, asked, chance)
     hazards = [*labelled_hazards(data, "train"), *_own_hazards(chance), *_toxic(data, chance)]
+    answers = by_hand + chance.sample(answers, round(thin * len(answers)))
     return answers + hazards + _harmful_replies(hazards, chance)
 
 
@@ -210,7 +214,6 @@ def _own_answers(
         found.append((chance.choice(asked), row["reply"], kind))
     found += [(user(q), a, RefusalKind.COMPLIANCE) for q, a in own["complies"]]
     refused = [refusal(chance) for _ in range(120)] + own["lectures"] * 4
-    refused += [refusals.text(stage, hazard) for stage in Stage for hazard in (None, *Hazard)]
     refused += [_joined(chance, own, "declines", "reasons", "offers") for _ in range(380)]
     found += [(chance.choice(asked), reply, RefusalKind.FULL) for reply in refused]
     lacking = [_joined(chance, own, "lacks", "instead") for _ in range(260)]
@@ -219,6 +222,15 @@ def _own_answers(
     for index, (messages, reply) in enumerate(helped):
         found.append((messages, *_altered(chance, own, reply, index)))
     return [Labelled(Sample(a, r, whole=True), "own-answers", kind=k) for a, r, k in found]
+
+
+def _own_blocks(asked: list[tuple[Message, ...]], chance: random.Random) -> list[Labelled]:
+    """What the guard itself says when it blocks."""
+    texts = [refusals.text(stage, hazard) for stage in Stage for hazard in (None, *Hazard)]
+    return [
+        Labelled(Sample(chance.choice(asked), text, whole=True), "own-blocks", RefusalKind.FULL)
+        for text in texts
+    ]
 
 
 def _joined(chance: random.Random, own: dict[str, Any], first: str, *others: str) -> str:

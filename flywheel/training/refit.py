@@ -115,7 +115,7 @@ def tasks(
     """What the model of this card is fitted to, by its axis; a classifier has none."""
     chance = random.Random(options.seed)
     if "refusal" in card:
-        answers = labels_mix(options.data, options.seed)
+        answers = labels_mix(options.data, options.seed, options.thin)
         replies = [e for e in answers if e.kind and e.source not in options.leave_out]
         kept = replies if split == "train" else labelled_replies(options.data, split)
         return kinds_of_answer(kept, render)

@@ -2,11 +2,13 @@
 
 One encoder with two heads, both softmax: which hazard a harmful text is about, and how a
 reply meets its request. Each sample is one short window: of a long question or reply the
-beginning and the end are read, since that is where a reply refuses. A model folder is made
-by `python -m flywheel.training.export` and holds model.onnx, tokenizer.json and model.json.
+beginning and the end are read, since that is where a reply refuses, and of a reply the
+sentences between that have the words of a refusal. A model folder is made by
+`python -m flywheel.training.export` and holds model.onnx, tokenizer.json and model.json.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,15 @@ from guard.reward.embedded import FILES, _session, inputs
 from guard.text import Window, Windower, newest_turn
 from guard.types import GuardBroken, Labels, Message, RefusalKind, Sample
 
-# Characters that are read of a text's beginning and of its end.
+# Characters that are read of a text's beginning and of its end, and between at most.
 QUESTION_HEAD, QUESTION_TAIL = 120, 120
-REPLY_HEAD, REPLY_TAIL = 260, 180
+REPLY_HEAD, REPLY_MIDDLE, REPLY_TAIL = 320, 180, 220
+SENTENCE = re.compile(r"[^.!?\n]+[.!?\n]*")
+TELLING = re.compile(
+    r"\b(sorry|apologi[sz]e|cannot|can.t|unable|won.t|will not|not able|must decline|refuse"
+    r"|illegal|unethical|condone|advise against|not comfortable|as an ai|guidelines)\b",
+    re.IGNORECASE,
+)
 # Where the network puts its logits: first those of the answers, then those of the hazards.
 KINDS = tuple(RefusalKind)
 HAZARDS = tuple(Hazard)
@@ -91,8 +99,18 @@ def window(windower: Windower, sample: Sample) -> Window:
     conversation = (Message("user", question),)
     if sample.reply is None:
         return windower.windows(Sample(conversation))[0]
-    reply = clipped(sample.reply, REPLY_HEAD, REPLY_TAIL)
+    reply = telling(sample.reply)
     return windower.windows(replace(sample, conversation=conversation, reply=reply, whole=True))[0]
+
+
+def telling(reply: str) -> str:
+    """Both ends of a long reply, and what between them may be a refusal."""
+    middle = reply[REPLY_HEAD : -REPLY_TAIL]
+    if len(middle) <= REPLY_MIDDLE:
+        return reply
+    kept = " ".join(s.strip() for s in SENTENCE.findall(middle) if TELLING.search(s))
+    parts = (reply[:REPLY_HEAD], kept[:REPLY_MIDDLE], reply[-REPLY_TAIL:])
+    return " ... ".join(part for part in parts if part)
 
 
 def clipped(text: str, head: int, tail: int) -> str:

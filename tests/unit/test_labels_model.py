@@ -27,8 +27,12 @@ from guard.hazards import Hazard
 from guard.reward.labels import (
     HAZARDS,
     KINDS,
+    REPLY_HEAD,
+    REPLY_MIDDLE,
+    REPLY_TAIL,
     EmbeddedClassifier,
     clipped,
+    telling,
     window,
 )
 from guard.types import Classifier, Message, RefusalKind, Sample, Stage
@@ -151,6 +155,27 @@ def test_a_refusal_at_the_end_of_a_long_reply_is_read(model: EmbeddedClassifier)
     read = window(render, asked(QUESTION, "A bird has feathers. " * 400 + end))
     tail = render.windows(asked(end))[0].ids[1:-1]
     assert read.ids[-len(tail) - 1 : -1] == tail
+
+
+def test_a_refusal_in_the_middle_of_a_long_reply_is_read() -> None:
+    said = "I must decline that part. "
+    long = "A bird has feathers. " * 200 + said + "A fish has scales. " * 200
+    read = telling(long)
+    assert said.strip() in read
+    assert read.startswith(long[:REPLY_HEAD])
+    assert read.endswith(long[-REPLY_TAIL:])
+
+
+@pytest.mark.parametrize("sentence", ["I cannot do that. ", "Yes! ", "No end", "\n"])
+def test_what_is_read_of_a_reply_is_bounded(sentence: str) -> None:
+    read = telling(sentence * 2000)
+    assert len(read) <= REPLY_HEAD + REPLY_MIDDLE + REPLY_TAIL + 2 * len(" ... ")
+
+
+def test_a_short_reply_is_read_as_it_is() -> None:
+    reply = "I can't say. " * 55
+    assert len(reply) <= REPLY_HEAD + REPLY_MIDDLE + REPLY_TAIL
+    assert telling(reply) == reply
 
 
 def test_every_sample_is_one_window() -> None:
