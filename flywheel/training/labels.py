@@ -52,7 +52,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="go on from this model's adapter")
-    parser.add_argument("--thin", type=float, default=1.0, help="share kept of replies not labelled by hand")
+    parser.add_argument(
+        "--thin", type=float, default=1.0, help="share kept of replies not labelled by hand"
+    )
     parser.add_argument("--version", default="1")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-tokens", type=int, default=1024)

@@ -31,7 +31,7 @@ from flywheel.training.calibrate import MIXES, calibrate
 from flywheel.training.data import Mixture
 from flywheel.training.export import export
 from flywheel.training.labels import fit_temperatures
-from flywheel.training.labels_mix import Labelled, labelled_replies, labels_mix
+from flywheel.training.labels_mix import Labelled, labelled_hazards, labelled_replies, labels_mix
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
 from flywheel.training.reward import thinned
 from flywheel.training.teacher import softened
@@ -72,6 +72,9 @@ def main() -> None:
     parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--teacher", type=Path, help="what the judges think, see teacher.py")
     parser.add_argument("--thin", type=float, default=1.0, help="share kept of others' examples")
+    parser.add_argument(
+        "--head", choices=["answers", "hazards"], default="answers", help="of a classifier's two"
+    )
     parser.add_argument("--leave-out", nargs="*", default=[], help="sources to fit without")
     parser.add_argument("--version", required=True)
     parser.add_argument("--threads", type=int, default=2)
@@ -115,10 +118,10 @@ def tasks(
     """What the model of this card is fitted to, by its axis; a classifier has none."""
     chance = random.Random(options.seed)
     if "refusal" in card:
-        answers = labels_mix(options.data, options.seed, options.thin)
-        replies = [e for e in answers if e.kind and e.source not in options.leave_out]
-        kept = replies if split == "train" else labelled_replies(options.data, split)
-        return kinds_of_answer(kept, render)
+        held_out = [*labelled_replies(options.data, split), *labelled_hazards(options.data, split)]
+        mix = labels_mix(options.data, options.seed, options.thin)
+        kept = held_out if split == "dev" else [e for e in mix if e.source not in options.leave_out]
+        return labelled(kept, options.head, render)
     axis = Axis(str(card["axis"]))
     mix = MIXES[axis](options.data, split, options.seed, options.replies)
     examples = [e for e in mix.examples if e.source not in options.leave_out]
@@ -159,16 +162,21 @@ def ranked(mix: Mixture, render: Windower) -> Task:
     return Task([render.windows(s)[0] for s in sides], loss)
 
 
-def kinds_of_answer(examples: Sequence[Labelled], render: Windower) -> Task:
-    """Replies by their kind of answer; what the head says of hazards stays as it is."""
-    kinds = len(classifier.KINDS)
-    right = torch.tensor([classifier.KINDS.index(e.kind) for e in examples if e.kind is not None])
-    weight = torch.tensor([e.weight for e in examples], dtype=torch.double)
+def labelled(examples: Sequence[Labelled], head: str, render: Windower) -> Task:
+    """Texts by the label of one head: kind of answer, or hazard. The other stays as it is."""
+    if head == "answers":
+        kept = [(e, classifier.KINDS.index(e.kind)) for e in examples if e.kind is not None]
+        columns = slice(0, len(classifier.KINDS))
+    else:
+        kept = [(e, classifier.HAZARDS.index(e.hazard)) for e in examples if e.hazard is not None]
+        columns = slice(len(classifier.KINDS), None)
+    right = torch.tensor([label for _, label in kept])
+    weight = torch.tensor([e.weight for e, _ in kept], dtype=torch.double)
 
     def loss(logits: Tensor) -> Tensor:
-        return weighted_mean(cross_entropy(logits[:, :kinds], right, reduction="none"), weight)
+        return weighted_mean(cross_entropy(logits[:, columns], right, reduction="none"), weight)
 
-    return Task([classifier.window(render, e.sample) for e in examples], loss)
+    return Task([classifier.window(render, e.sample) for e, _ in kept], loss)
 
 
 def reader(folder: Path, threads: int) -> Callable[[Sequence[Window], Path], Tensor]:

@@ -105,7 +105,7 @@ def window(windower: Windower, sample: Sample) -> Window:
 
 def telling(reply: str) -> str:
     """Both ends of a long reply, and what between them may be a refusal."""
-    middle = reply[REPLY_HEAD : -REPLY_TAIL]
+    middle = reply[REPLY_HEAD:-REPLY_TAIL]
     if len(middle) <= REPLY_MIDDLE:
         return reply
     kept = " ".join(s.strip() for s in SENTENCE.findall(middle) if TELLING.search(s))
