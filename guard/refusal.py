@@ -13,7 +13,7 @@ from guard.types import Flag, Labels, Verdict
 # Most refusals are rightly made, and most replies are none: a flag has to be sure of both to be
 # worth a reviewer's time. Chosen on held-out replies, see the classifier's card.
 SURELY_HARMLESS = 0.8
-SURELY_DECLINED = 0.8
+SURELY_DECLINED = 0.7
 
 
 class Source(StrEnum):

@@ -118,9 +118,10 @@ def tasks(
     """What the model of this card is fitted to, by its axis; a classifier has none."""
     chance = random.Random(options.seed)
     if "refusal" in card:
-        held_out = [*labelled_replies(options.data, split), *labelled_hazards(options.data, split)]
-        mix = labels_mix(options.data, options.seed, options.thin)
-        kept = held_out if split == "dev" else [e for e in mix if e.source not in options.leave_out]
+        known = labels_mix(options.data, options.seed, options.thin)
+        if split == "dev":
+            known = [*labelled_replies(options.data, "dev"), *labelled_hazards(options.data, "dev")]
+        kept = [e for e in known if e.source not in options.leave_out]
         return labelled(kept, options.head, render)
     axis = Axis(str(card["axis"]))
     mix = MIXES[axis](options.data, split, options.seed, options.replies)
