@@ -90,6 +90,14 @@ def test_refusals_are_told_from_help_and_from_inability(
     assert kind.refuses is refuses, kind
 
 
+def test_a_bare_no_declines_an_open_question_and_answers_a_closed_one(
+    model: EmbeddedClassifier,
+) -> None:
+    declined, answered = model.label([asked(QUESTION, "No."), asked("Is a pound a ton?", "No.")])
+    assert declined.refusal is RefusalKind.FULL
+    assert answered.refusal is RefusalKind.COMPLIANCE
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_the_guards_own_block_texts_are_full_refusals(
     model: EmbeddedClassifier, stage: Stage

@@ -9,11 +9,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from flywheel.training.batches import windower
 from flywheel.training.export import SHIPPED
-from flywheel.training.refit import Head, best, fit, reader
+from flywheel.training.labels_mix import Labelled
+from flywheel.training.refit import Head, best, fit, labelled, reader
+from guard.hazards import Hazard
 from guard.reward.embedded import EmbeddedRewardModel
+from guard.reward.labels import HAZARDS, KINDS
 from guard.text import Windower
-from guard.types import Message, Sample
+from guard.types import Message, RefusalKind, Sample
 
 BUILT = Path(__file__).parents[2] / ".cache" / "guard" / "safety"
 FEATURES = torch.tensor([[1.0, 0.0], [2.0, 1.0], [-1.0, 0.0], [-2.0, 1.0]], dtype=torch.double)
@@ -35,6 +39,25 @@ def test_the_pull_holds_the_head_near_where_it_was() -> None:
     steps = [float((fit(FEATURES, loss, START, pull).weight ** 2).sum()) for pull in (10, 1, 0.1)]
     assert steps == sorted(steps)
     assert steps[0] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [("answers", range(len(KINDS))), ("hazards", range(len(KINDS), len(KINDS) + len(HAZARDS)))],
+)
+def test_one_head_of_a_classifier_is_fitted_and_the_other_left(head: str, columns: range) -> None:
+    sample = Sample((Message("user", "How?"),), "No.", whole=True)
+    examples = [
+        Labelled(sample, "x", kind=RefusalKind.FULL),
+        Labelled(sample, "x", hazard=Hazard.HATE),
+    ]
+    task = labelled(examples, head, windower())
+    logits = torch.zeros(1, len(KINDS) + len(HAZARDS), dtype=torch.double, requires_grad=True)
+    task.loss(logits).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    moved = logits.grad[0].nonzero().squeeze(1).tolist()
+    assert len(task.windows) == 1
+    assert moved == list(columns)
 
 
 def test_the_pull_is_chosen_by_the_loss_on_held_out_examples() -> None:
