@@ -104,6 +104,17 @@ def test_samples_of_earlier_versions_compete_for_their_prompts(
 
 
 @pytest.mark.usefixtures("judge")
+def test_adversarial_prompts_may_be_left_to_distillation(
+    engine: ScriptedEngine, prompts: Path, tmp_path: Path
+) -> None:
+    engine.script = Script.words("maybe later")
+    rejection.main(sampled(engine, prompts, tmp_path, "--version", "V1", "--adversarial", "false"))
+    best = read_rows(tmp_path / "best.jsonl")
+    assert len(best) == 4
+    assert not any("steal" in row["prompt"][0]["content"] for row in best)
+
+
+@pytest.mark.usefixtures("judge")
 def test_a_reply_that_was_cut_off_is_never_the_best(
     engine: ScriptedEngine, prompts: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,9 @@ combined reward goes into `best.jsonl`, which sft.py reads. `--earlier` names th
 earlier versions: they compete for their prompts, because the paper's V3, trained on its own
 samples alone, had forgotten things. A reply that was cut off is never a candidate.
 
-Simplification: smaller models learn from their own samples; the paper has the largest one sample.
+Simplifications: smaller models learn from their own samples; the paper has the largest one
+sample. And of few samples of a small model none may be safe: `--adversarial false` leaves such
+prompts to distillation.
 
 `--out` gets `samples.jsonl` (all samples with scores), `best.jsonl`, `report.json`, and
 `curve.png`: the mean over prompts of the highest and of the median reward among k samples.
@@ -33,6 +35,7 @@ class RejectionSettings(SamplerSettings, JudgeSettings):
     prompts: tuple[Path, ...] = Field(description="JSON lines files")
     limit: int = Field(1000, ge=1, description="prompts, sources taking turns")
     longest: int = Field(2000, ge=1, description="characters of a prompt")
+    adversarial: bool = Field(True, description="take adversarial prompts too")
     samples: int = Field(16, ge=1, description="K: replies a prompt")
     least: float = Field(0.0, ge=0, le=1, description="drop a best reply of less reward")
     version: str = Field(description="of the model that samples, as V1")
@@ -44,7 +47,10 @@ def main(argv: list[str] | None = None) -> None:
     settings = stage.read(RejectionSettings, __doc__, argv)
     files.begin(settings.out, settings, settings.prompts)
     read = prompts.read_prompts(settings.prompts, seed=settings.seed, longest=settings.longest)
-    chosen = prompts.balanced(read, settings.limit)
+    wanted = [p for p in read if settings.adversarial or not p.adversarial]
+    chosen = prompts.balanced(wanted, settings.limit)
+    if not chosen:
+        raise stage.StageError("no prompt is harmless: take --adversarial true, or other files")
     judge = Judge.load(settings)
 
     rows = asyncio.run(_sample(chosen, judge, settings))
