@@ -36,6 +36,7 @@ class OptimizerSettings(Settings):
     max_steps: int = Field(-1, description="stop after so many steps; -1: epochs decide")
     batch: int = Field(64, ge=1, description="rows a step, over all devices")
     micro_batch: int = Field(4, ge=1, description="rows at once on one device")
+    bf16: bool = Field(False, description="mixed precision on a CPU, as GPUs always have it")
     lora_rank: int = Field(16, ge=0, description="0 trains all weights")
     lora_alpha: int = Field(32, ge=1)
     save_every: int = Field(50, ge=1, description="steps between checkpoints")
@@ -67,7 +68,7 @@ def arguments(kind: type[Any], settings: OptimizerSettings, out: Path, **more: A
         logging_nan_inf_filter=False,
         seed=settings.seed,
         data_seed=settings.seed,
-        bf16=gpu,
+        bf16=gpu or settings.bf16,
         gradient_checkpointing=gpu,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not gpu,
