@@ -18,7 +18,7 @@ from tests.fakes.scorer import WordRewardModel
 from tests.fakes.scripted_engine import Script, ScriptedEngine
 
 STREAMS = 24
-PATIENCE_S = 0.3
+PATIENCE_S = 1.0
 
 
 class SickModel(WordRewardModel):
