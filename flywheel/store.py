@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from flywheel.background import ended
 from flywheel.journal import Journal, JournalOptions, JournalUnavailable
 from flywheel.redis.journal import RedisJournal
 from flywheel.sqlite.journal import SqliteJournal
@@ -43,9 +44,7 @@ async def open_journal(
         try:
             yield journal
         finally:
-            sweeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeper
+            await ended(sweeper)
 
 
 async def _sweep_for_ever(journal: Journal) -> None:

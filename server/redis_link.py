@@ -17,6 +17,8 @@ from pydantic import SecretStr
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
+from flywheel.background import ended
+
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -76,10 +78,12 @@ class RedisLink:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        tasks = [*self._asked, *([self._waiting] if self._waiting else [])]
-        for task in tasks:
+        if self._waiting is not None:
+            await ended(self._waiting)
+        asked = list(self._asked)
+        for task in asked:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*asked, return_exceptions=True)
         await self.redis.aclose()
 
     def on_return(self, call: Callable[[], None]) -> None:

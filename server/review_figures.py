@@ -1,11 +1,11 @@
 """Metrics of review that take a look at all flagged turns: brought up to date now and then."""
 
 import asyncio
-from contextlib import suppress
 from typing import Self
 
 import structlog
 
+from flywheel.background import ended
 from flywheel.journal import JournalUnavailable
 from flywheel.review.desk import ReviewDesk
 from server.metrics.review import ReviewMetrics
@@ -26,9 +26,7 @@ class ReviewFigures:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await ended(self._task)
 
     async def _look_for_ever(self) -> None:
         while True:

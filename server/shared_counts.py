@@ -20,6 +20,7 @@ from limits import RateLimitItem
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from flywheel.background import ended
 from server.counts import Full, LocalCounts, Permit
 from server.redis_link import BACKGROUND_S, PREFIX, RedisAway, RedisLink
 
@@ -81,9 +82,7 @@ class SharedCounts:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._keeper
+        await ended(self._keeper)
         self._left += self._local.permits.values()
         with suppress(RedisAway):
             await self._tell()

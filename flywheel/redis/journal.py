@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
+from flywheel.background import ended
 from flywheel.journal import (
     Claim,
     Counters,
@@ -94,7 +95,7 @@ class RedisJournal:
             if self._spool is not None:
                 await stack.enter_async_context(self._spool)
                 drain = asyncio.create_task(Drain(self._spool, self._commands).run())
-                stack.push_async_callback(_stop, drain)
+                stack.push_async_callback(ended, drain)
             stack.push_async_callback(self._finish_writes)
             self._stack = stack.pop_all()
         return self
@@ -241,9 +242,3 @@ class RedisJournal:
         except RedisError as error:
             self._failures += 1
             raise JournalUnavailable(f"redis: {type(error).__name__}") from error
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
