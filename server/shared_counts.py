@@ -4,8 +4,9 @@ Rates are one counter for each key and minute. A stream in flight is a member of
 whose score is when its lease ends by Redis's clock. The gateway renews the leases of its
 streams, so those of one that crashed run out, and those that Redis lost come back.
 
-Everything is counted here too, and that count decides while Redis is away. What Redis could
-not be told meanwhile is not told later: leases end by themselves, as windows do.
+Everything is counted here too, and that count decides while Redis is away. Which streams ended
+meanwhile it is told once it is back, or a Redis that comes and goes would be full of them. What was
+spent is not told later: windows end by themselves.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ from server.redis_link import BACKGROUND_S, PREFIX, RedisAway, RedisLink
 
 LEASE_S: Final = 10.0
 _RENEWALS_A_LEASE: Final = 3
+_UNTOLD: Final = 10_000
+"""Ended streams that Redis is told of once it is back; the leases of earlier ones have run out."""
 
 # ARGV: permit, bound on all streams, bound on this key's or '', lease in ms.
 _ENTER: Final = """
@@ -168,7 +171,11 @@ class SharedCounts:
         left, self._left = self._left, []
         spent, self._spent = self._spent, Counter()
         if left:
-            await self._link.ask(partial(self._remove, left), within_s=BACKGROUND_S)
+            try:
+                await self._link.ask(partial(self._remove, left), within_s=BACKGROUND_S)
+            except RedisAway:
+                self._left = [*left, *self._left][-_UNTOLD:]
+                raise
         for (item, key_id, what), cost in spent.items():
             hit = partial(self._rates.hit, item, key_id, what, cost=cost)
             await self._link.ask(hit, within_s=BACKGROUND_S)

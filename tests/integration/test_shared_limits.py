@@ -44,6 +44,12 @@ async def until_redis_is(up: bool, *gateways: RunningGateway) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_link_is(up: bool, link: RedisLink) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while link.up is not up:
+            await asyncio.sleep(0.02)
+
+
 async def statuses(*clients: httpx.AsyncClient) -> list[int]:
     return [(await client.post(CHAT, json=ask())).status_code for client in clients]
 
@@ -192,6 +198,22 @@ async def test_a_closing_gateway_gives_its_permits_back(link: RedisLink) -> None
         assert await first.enter(Permit("ada"), 1, None) is None
     async with SharedCounts(link) as second:
         assert await second.enter(Permit("ada"), 1, None) is None
+
+
+async def test_a_stream_that_ended_while_redis_was_away_gives_its_place_back(
+    redis: RedisServer, link: RedisLink
+) -> None:
+    async with SharedCounts(link, lease_s=600) as counts, SharedCounts(link) as other:
+        held = Permit("ada")
+        assert await counts.enter(held, 1, None) is None
+        redis.kill()
+        counts.leave(held)
+        await until_link_is(False, link)
+        redis.start()
+        await until_link_is(True, link)
+        async with asyncio.timeout(PATIENCE_S):
+            while await other.enter(Permit("bea"), 1, None) is Full.ALL:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_permit_that_is_refused_takes_nothing(link: RedisLink) -> None:
