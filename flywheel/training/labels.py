@@ -6,7 +6,8 @@ its label. Made by itself and not from the reward models: what a text is about a
 reply answers are other questions than how good it is, and mistakes should be independent.
 
 Steps, in order: mix the data, train, save the adapter, export it, fit one temperature for
-each head on the exported graph's answers to held-out examples, write model.json.
+each head on the exported graph's answers to held-out examples, write model.json. A run that was
+killed goes on when the same command is given again (see loop.py).
 """
 
 import argparse
@@ -14,25 +15,23 @@ import json
 import math
 import random
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 
 from flywheel.training.batches import by_length, padded, windower
 from flywheel.training.bodies import Body
+from flywheel.training.chat.stage import run
 from flywheel.training.export import export
 from flywheel.training.labels_mix import Labelled, labelled_hazards, labelled_replies, labels_mix
-from flywheel.training.loop import cosine
+from flywheel.training.loop import Loop, same_run
 from flywheel.training.network import LoraSettings, RewardNetwork
 from guard.reward.labels import HAZARDS, KINDS, EmbeddedClassifier, window
 
-LOG_EVERY = 50
 SETTINGS = LoraSettings(rank=16, alpha=32)
 
 
@@ -75,10 +74,6 @@ def main() -> None:
     network = LabelNetwork.for_training(SETTINGS)
     if options.start:
         network.load(options.start / "adapter.safetensors")
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, lr=options.rate, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01
-    )
     plan = [
         batch
         for epoch in range(options.epochs)
@@ -90,26 +85,12 @@ def main() -> None:
         )
     ]
 
-    network.train()
-    losses: list[float] = []
-    start = time.monotonic()
-    for step, batch in enumerate(track(plan, "training labels", update_period=5)):
-        # The schedule follows the clock where that is short, so a stop is always a landing.
-        elapsed = (time.monotonic() - start) / 60 / options.minutes
-        if elapsed >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * cosine(max(step / len(plan), elapsed))
-        logits = network(*padded([windows[id(e)] for e in batch]))
-        loss = label_loss(logits, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        if len(losses) == LOG_EVERY:
-            print(f"step {step + 1} of {len(plan)}: mean loss {sum(losses) / LOG_EVERY:.3f}")
-            losses.clear()
+    def loss_of(batch: list[Labelled]) -> Tensor:
+        return label_loss(network(*padded([windows[id(e)] for e in batch])), batch)
+
+    same = same_run(options, len(examples), len(plan))
+    loop = Loop(options.rate, options.minutes, options.out / "training.state", same)
+    loop.train(network, plan, loss_of, "training labels")
 
     options.out.mkdir(parents=True, exist_ok=True)
     network.save(options.out / "adapter.safetensors")
@@ -194,4 +175,4 @@ def temperature(answers: Sequence[tuple[int, NDArray[np.float64]]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,6 +4,7 @@ Every `EVERY` steps the state is written beside the output, whole or not at all.
 given again goes on from there and ends with the same weights.
 """
 
+import argparse
 import math
 import os
 import time
@@ -97,6 +98,13 @@ class Loop:
         torch.set_rng_state(state["chance"])
         print(f"going on after step {state['step']}", flush=True)
         return state["step"], state["spent"]
+
+
+def same_run(options: argparse.Namespace, *sizes: int) -> str:
+    """What two runs have in common that come to the same: their options and how much they learn."""
+    incidental = ("threads", "minutes", "out")
+    asked = {name: str(value) for name, value in vars(options).items() if name not in incidental}
+    return f"{asked} {sizes}"
 
 
 def _step(optimizer: Any, trainable: Sequence[Tensor], loss: Tensor) -> float:

@@ -25,7 +25,7 @@ from flywheel.training.bodies import MINILM, MPNET
 from flywheel.training.calibrate import MIXES, calibrate
 from flywheel.training.chat.stage import run
 from flywheel.training.data import Example, Mixture, Pair
-from flywheel.training.loop import Loop
+from flywheel.training.loop import Loop, same_run
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
 from flywheel.training.network import LoraSettings, RewardNetwork
 from flywheel.training.safety_mix import OWN
@@ -86,8 +86,7 @@ def main() -> None:
         loss = _example_loss(network, render, examples, options.note)
         return loss + weight * _pair_loss(network, render, pairs)
 
-    asked = {k: str(v) for k, v in vars(options).items() if k not in ("threads", "minutes", "out")}
-    same = f"{asked} {len(train.examples)} {len(train.pairs)} {len(plan)}"
+    same = same_run(options, len(train.examples), len(train.pairs), len(plan))
     loop = Loop(options.rate, options.minutes, options.out / "training.state", same)
     loop.train(network, plan, loss_of, f"training {options.axis}")
 

@@ -1,7 +1,5 @@
 """`safechat eval all`: every evaluation in short, one after another, and the card of them all."""
 
-import asyncio
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from importlib.resources import as_file, files
@@ -13,7 +11,7 @@ import typer
 
 from safechat.evaluation.children import child
 from safechat.evaluation.options import MaxTokens, Parallel, Seed, ServedName, Source, Split
-from safechat.evaluation.outcome import note
+from safechat.evaluation.outcome import note, run
 from safechat.evaluation.plan import Other, Plan, Step
 from server.cli import err, explained
 
@@ -100,11 +98,7 @@ def everything(
     with explained():
         if url is None and (against or model):
             raise ValueError("--against and --model go with --url: name the gateway under test")
-        try:
-            asyncio.run(work())
-        except KeyboardInterrupt:
-            note("stopped; what is done is kept, and the same command goes on from there")
-            raise typer.Exit(128 + signal.SIGINT) from None
+        run(work())
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,13 +18,15 @@ from server.cli import err
 if TYPE_CHECKING:
     from flywheel.evaluation.runs.result import Result
 
+T = TypeVar("T")
+
 
 def measured(work: "Coroutine[Any, Any, Result]", out: Path, *, as_json: bool) -> None:
     """Carry a run out, write its result and report, and print its figures."""
     with needing_extra("eval"):
         from flywheel.evaluation.runs.report import write_report
 
-    result = _run(work)
+    result = run(work)
     result = result.model_copy(
         update={"about": {**result.about, "command": shlex.join(["safechat", *sys.argv[1:]])}}
     )
@@ -55,7 +57,7 @@ def _show(result: "Result") -> None:
         note(text)
 
 
-def _run(work: "Coroutine[Any, Any, Result]") -> "Result":
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; Ctrl-C says that nothing is lost."""
     try:
         return asyncio.run(work)
