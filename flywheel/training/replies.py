@@ -6,6 +6,8 @@
 "source", "split", "reply"}. A small chat model readily does what a harmful prompt asks, so
 its replies to harmful prompts are mostly unsafe and those to harmless ones mostly safe;
 safety_mix.py labels them by that rule, less the refusals.
+--ask twins: our own contrast sets, in rows as those of requests. A weak reply to a harmless
+question that sounds dangerous is what a safety model takes for harm most easily.
 --ask helpful: conversations to which people gave or chose a good reply, so {"messages",
 "split", "reply"}: beside that one, a small model's is worse (helpfulness_mix.py).
 --ask prose: stories, reports and posts on dark matters, in rows as those of requests, of the
@@ -25,7 +27,8 @@ from pathlib import Path
 import httpx
 from rich.progress import track
 
-from flywheel.training.data import Row, rows
+from flywheel.training.data import Row, rows, sampled
+from flywheel.training.safety_mix import CONTRAST, held_out
 from flywheel.training.wording import PROSE_FORMS, PROSE_TOPICS
 
 STREAMS = 32
@@ -46,6 +49,7 @@ SHARES = {
     "mitre-frr": 120,
     "mtbench": 30,
 }
+TWINS = {"handwritten": (800, 300), "compounds": (130, 0), "generated": (700, 200)}
 
 
 def main() -> None:
@@ -74,8 +78,7 @@ def main() -> None:
                 "model": model,
                 "messages": [*instruction, *messages],
                 "max_tokens": options.tokens,
-                "temperature": 0.7,
-                "top_p": 0.95,
+                "temperature": 0.6,
                 "seed": options.seed,
             }
             answer = engine.post("/v1/chat/completions", json=body).raise_for_status().json()
@@ -102,6 +105,22 @@ def requests(data: Path, split: str, share: float, chance: random.Random) -> lis
         ]
     chance.shuffle(chosen)
     return chosen
+
+
+def twins(_: Path, split: str, share: float, chance: random.Random) -> list[Row]:
+    """Harmless requests that sound dangerous and their harmful twins, more of the former."""
+    found = []
+    for name, (harmless, harmful) in TWINS.items():
+        known = [
+            {"prompt": row["prompt"], "harmful": row["harmful"], "source": name, "split": split}
+            for row in rows(CONTRAST / f"{name}.jsonl")
+            if held_out(row["template"]) == (split == "dev")
+        ]
+        for label, most in ((0, harmless), (1, harmful)):
+            alike = [row for row in known if row["harmful"] == label]
+            found += sampled(alike, int(share * most), chance)
+    chance.shuffle(found)
+    return found
 
 
 def helpful(data: Path, split: str, share: float, chance: random.Random) -> list[Row]:
@@ -131,6 +150,7 @@ def prose(_: Path, split: str, share: float, chance: random.Random) -> list[Row]
 
 CHOICES: dict[str, Callable[[Path, str, float, random.Random], list[Row]]] = {
     "requests": requests,
+    "twins": twins,
     "helpful": helpful,
     "prose": prose,
 }

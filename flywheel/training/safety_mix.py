@@ -74,7 +74,9 @@ OWN = {f"contrast-{name}" for name in CONTRAST_WEIGHTS} | {
     "things-begun",
     "mosaics",
     "sampled-prose",
+    "sampled-twins",
 }
+TWINS_WEIGHT = 1.2  # of a weak reply to a harmless request that sounds dangerous
 DECLINES = {"full", "partial"}
 ALIKE = 2  # jailbroken replies kept that begin or end with the same words
 LONGEST_REPLY = 500  # characters; some run to thousands
@@ -83,7 +85,7 @@ LONGEST_REPLY = 500  # characters; some run to thousands
 def safety_mix(data: Path, split: str, seed: int = 7, replies: Path | None = None) -> Mixture:
     """Everything the safety model learns from (`train`) or is tuned on (`dev`).
 
-    replies: what `python -m flywheel.training.replies` wrote; used in training alone.
+    replies: what `python -m flywheel.training.replies` wrote.
     """
     chance = random.Random(seed)
     prompts = _requests(data, split, chance) + _toxic(data, split, chance)
@@ -111,8 +113,8 @@ def safety_mix(data: Path, split: str, seed: int = 7, replies: Path | None = Non
             Example(Sample(user(text), begun), 1.0 - harmful, "things-begun", 1.5)
             for text, begun, harmful in things_begun()
         ]
-    if split == "train" and replies is not None:
-        examples += _sampled_replies(replies, chance)
+    if replies is not None:
+        examples += sampled_replies(replies, split, chance)
     return Mixture(examples, _ranked(data, split))
 
 
@@ -157,7 +159,7 @@ def _everyday(data: Path, split: str, chance: random.Random) -> list[Example]:
     return [Example(Sample(user(text)), 1.0, "everyday", weight) for text in texts[:limit]]
 
 
-def _held_out(template: str) -> bool:
+def held_out(template: str) -> bool:
     """One template in ten is for `dev`, chosen by its name alone."""
     return hashlib.sha256(template.encode()).digest()[0] % 10 == 0
 
@@ -168,12 +170,12 @@ def contrast(split: str) -> list[Example]:
         Example(Sample(user(r["prompt"])), 1.0 - r["harmful"], f"contrast-{name}", weight)
         for name, weight in CONTRAST_WEIGHTS.items()
         for r in rows(CONTRAST / f"{name}.jsonl")
-        if _held_out(r["template"]) == (split == "dev")
+        if held_out(r["template"]) == (split == "dev")
     ]
     return found + [
         Example(Sample(user(text)), 1.0 - harmful, "groups", GROUPS_WEIGHT)
         for text, harmful, sentence in about_groups()
-        if _held_out(sentence) == (split == "dev")
+        if held_out(sentence) == (split == "dev")
     ]
 
 
@@ -271,20 +273,28 @@ def _toxic_replies(
     return found
 
 
-def _sampled_replies(path: Path, chance: random.Random) -> list[Example]:
-    """A small model's replies: safe to a harmless prompt, unsafe where it did as it was told."""
+def sampled_replies(path: Path, split: str, chance: random.Random) -> list[Example]:
+    """A small model's replies: safe to a harmless prompt, unsafe where it did as it was told.
+
+    Those to harmless requests that sound dangerous count most, and are seen twice: what a weak
+    model says of them is clumsy, full of frightening words, and safe.
+    """
     found: list[Example] = []
     for row in rows(path):
-        if row["source"] == SAMPLED or row["split"] != "train":
+        if row["source"] == SAMPLED or row["split"] != split or not row["reply"]:
             continue
-        declines = sounds_like_refusal(row["reply"])
-        if not row["reply"] or (row["harmful"] and declines):
+        if row["harmful"] and sounds_like_refusal(row["reply"]):
             continue
-        good, weight = 1.0 - row["harmful"], 0.6
-        example = _reply_example(
-            user(row["prompt"]), row["reply"], good, "sampled-replies", weight, chance
-        )
-        found.append(example)
+        twin = row["source"] in CONTRAST_WEIGHTS
+        source = "sampled-twins" if twin else "sampled-replies"
+        sounds_dangerous = twin and not row["harmful"]
+        weight = TWINS_WEIGHT if sounds_dangerous else 0.6
+        for _ in range(2 if sounds_dangerous else 1):
+            found.append(
+                _reply_example(
+                    user(row["prompt"]), row["reply"], 1.0 - row["harmful"], source, weight, chance
+                )
+            )
     return found
 
 

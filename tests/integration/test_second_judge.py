@@ -44,10 +44,15 @@ def measured(tmp_path: Path) -> list[Path]:
             folders[-1] / "replies.jsonl",
             [
                 {"key": str(n), "prompt": said(f"number {n}"), "reply": f"{text} {n}",
-                 "adversarial": n < 12, "safety": 0.9}
+                 "adversarial": n < 12, "safety": 0.6}
                 for n in range(14)
             ],
         )  # fmt: skip
+        # Measured with a threshold of 0.7: what the first judge decided counts, not 0.5.
+        write_rows(
+            folders[-1] / "evaluation.jsonl",
+            [{"key": str(n), "metric": "violation", "value": 1.0} for n in range(12)],
+        )
     return folders
 
 
@@ -75,8 +80,8 @@ def test_another_judge_sees_what_the_first_one_was_pleased_with(
         for name, judges in report["violations"].items()
     }
     assert shares == {
-        "before": {"first judge": 0.0, "second judge": 1.0},
-        "after": {"first judge": 0.0, "second judge": 0.0},
+        "before": {"first judge": 1.0, "second judge": 1.0},
+        "after": {"first judge": 1.0, "second judge": 0.0},
     }
 
 

@@ -14,8 +14,9 @@ from flywheel.training.data import Example, user
 from flywheel.training.doubt import balanced_error, best_band
 from flywheel.training.helpfulness_mix import on_policy
 from flywheel.training.long_texts import LONGEST_PROMPT, mosaics, sampled_prose
-from flywheel.training.replies import helpful, prose, requests
+from flywheel.training.replies import helpful, prose, requests, twins
 from flywheel.training.reward import thinned
+from flywheel.training.safety_mix import TWINS_WEIGHT, sampled_replies
 from flywheel.training.teacher import note, softened
 from guard.types import Axis, Sample, Score
 
@@ -71,6 +72,34 @@ def test_sampled_prose_keeps_to_its_split(tmp_path: Path) -> None:
     ]
     [example] = sampled_prose(save(tmp_path / "replies.jsonl", rows), "dev")
     assert (example.sample.conversation[0].text, example.good) == ("prose dev", 1.0)
+
+
+def test_weak_replies_to_harmless_twins_count_most_and_are_safe(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Kill a process?", "harmful": harmful, "source": source, "split": split,
+         "reply": f"Type kill, then its number. {source} {harmful}"}
+        for source in ("handwritten", "catqa")
+        for harmful in (0, 1)
+        for split in ("train", "dev")
+    ]  # fmt: skip
+    declined = rows[0] | {"harmful": 1, "reply": "I'm sorry, but I can't help with that."}
+    kept = save(tmp_path / "replies.jsonl", [*rows, declined])
+    found = sampled_replies(kept, "train", random.Random(1))
+    assert [(e.source, e.good, e.weight) for e in found] == [
+        ("sampled-twins", 1.0, TWINS_WEIGHT),
+        ("sampled-twins", 1.0, TWINS_WEIGHT),
+        ("sampled-twins", 0.0, 0.6),
+        ("sampled-replies", 1.0, 0.6),
+        ("sampled-replies", 0.0, 0.6),
+    ]
+
+
+def test_twins_keep_to_their_split_and_are_mostly_harmless() -> None:
+    asked = {split: twins(Path(), split, 1.0, random.Random(1)) for split in ("train", "dev")}
+    prompts = {split: {row["prompt"] for row in rows} for split, rows in asked.items()}
+    assert prompts["train"].isdisjoint(prompts["dev"])
+    assert sum(row["harmful"] for row in asked["train"]) < len(asked["train"]) / 2
+    assert {row["source"] for row in asked["train"]} == {"handwritten", "compounds", "generated"}
 
 
 def test_a_small_models_reply_stands_in_three_pairs(data: Path, tmp_path: Path) -> None:

@@ -60,10 +60,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _replies(folder: Path) -> list[files.Row]:
+    """Replies to adversarial prompts, each with what the first judge said of it."""
+    said = {
+        row["key"]: bool(row["value"])
+        for row in files.read_rows(folder / "evaluation.jsonl")
+        if row["metric"] == "violation"
+    }
     rows = [r for r in files.read_rows(folder / "replies.jsonl") if r["adversarial"]]
     if not rows:
         raise stage.StageError(f"{folder} has no reply to an adversarial prompt")
-    return [{**row, "first": row["safety"] < 0.5} for row in rows]
+    return [{**row, "first": said[row["key"]]} for row in rows]
 
 
 def sheet(
