@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision, if the CPU has it")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop training by then")
     options = parser.parse_args()
@@ -86,10 +87,10 @@ def main() -> None:
     ]
 
     def loss_of(batch: list[Labelled]) -> Tensor:
-        return label_loss(network(*padded([windows[id(e)] for e in batch])), batch)
+        return label_loss(network(*padded([windows[id(e)] for e in batch])).float(), batch)
 
     same = same_run(options, len(examples), len(plan))
-    loop = Loop(options.rate, options.minutes, options.out / "training.state", same)
+    loop = Loop(options.rate, options.minutes, options.out / "training.state", same, options.bf16)
     loop.train(network, plan, loss_of, "training labels")
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--pair-weight", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision, if the CPU has it")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop training by then")
     options = parser.parse_args()
@@ -87,7 +88,7 @@ def main() -> None:
         return loss + weight * _pair_loss(network, render, pairs)
 
     same = same_run(options, len(train.examples), len(train.pairs), len(plan))
-    loop = Loop(options.rate, options.minutes, options.out / "training.state", same)
+    loop = Loop(options.rate, options.minutes, options.out / "training.state", same, options.bf16)
     loop.train(network, plan, loss_of, f"training {options.axis}")
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ def _example_loss(
 ) -> Tensor:
     if not examples:
         return torch.zeros(())
-    logits = network(*padded([render.windows(e.sample)[0] for e in examples]))
+    logits = network(*padded([render.windows(e.sample)[0] for e in examples])).float()
     stage = torch.tensor([e.sample.reply is not None for e in examples], dtype=torch.long)
     reward = logits.gather(1, stage[:, None]).squeeze(1)
     if notes:
@@ -186,7 +187,8 @@ def _pair_loss(network: RewardNetwork, render: Windower, pairs: list[Pair]) -> T
     if not pairs:
         return torch.zeros(())
     sides = [p.chosen for p in pairs] + [p.rejected for p in pairs]
-    chosen, rejected = network(*padded([render.windows(s)[0] for s in sides]))[:, 1].chunk(2)
+    logits = network(*padded([render.windows(s)[0] for s in sides])).float()
+    chosen, rejected = logits[:, 1].chunk(2)
     margin = torch.tensor([p.margin for p in pairs])
     auxiliary = torch.tensor([p.auxiliary for p in pairs])
     labels = auxiliary_loss(chosen, torch.ones(len(pairs)))

@@ -61,3 +61,17 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_state_before_it(
     with pytest.raises(StageError, match="the loss is nan"):
         trained(tmp_path / "state", nonsense_at=EVERY + 1)
     assert torch.equal(trained(tmp_path / "state"), trained(tmp_path / "whole"))
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_whole_weights(tmp_path: Path) -> None:
+    network = nn.Linear(4, 1)
+    seen = set[torch.dtype]()
+
+    def loss_of(step: int) -> Tensor:
+        found: Tensor = network(torch.full((8, 4), 0.1 * step))
+        seen.add(found.dtype)
+        return found.float().square().mean()
+
+    Loop(0.1, math.inf, tmp_path / "state", "one", bf16=True).train(network, [1, 2], loss_of, "it")
+    assert seen == {torch.bfloat16}
+    assert network.weight.dtype is torch.float32
