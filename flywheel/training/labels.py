@@ -27,7 +27,8 @@ from flywheel.training.batches import by_length, padded, windower
 from flywheel.training.bodies import Body
 from flywheel.training.chat.stage import run
 from flywheel.training.export import export
-from flywheel.training.labels_mix import Labelled, labelled_hazards, labelled_replies, labels_mix
+from flywheel.training.labelled import Labelled, labelled_hazards, labelled_replies
+from flywheel.training.labels_mix import labels_mix
 from flywheel.training.loop import Loop, same_run
 from flywheel.training.network import LoraSettings, RewardNetwork
 from guard.reward.labels import HAZARDS, KINDS, EmbeddedClassifier, window

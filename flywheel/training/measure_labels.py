@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from flywheel.training.data import Row, rows, user
-from flywheel.training.labels_mix import CONTRAST, Labelled, labelled_hazards, labelled_replies
+from flywheel.training.labelled import CONTRAST, Labelled, labelled_hazards, labelled_replies
 from guard.hazards import Hazard
 from guard.refusal import suspect_reply
 from guard.reward.cascade import Cascade, load_cascade

@@ -30,8 +30,9 @@ from torch.nn.functional import cross_entropy
 from flywheel.training.calibrate import MIXES, calibrate
 from flywheel.training.data import Mixture
 from flywheel.training.export import export
+from flywheel.training.labelled import Labelled, labelled_hazards, labelled_replies
 from flywheel.training.labels import fit_temperatures
-from flywheel.training.labels_mix import Labelled, labelled_hazards, labelled_replies, labels_mix
+from flywheel.training.labels_mix import labels_mix
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
 from flywheel.training.reward import thinned
 from flywheel.training.teacher import softened

@@ -11,16 +11,16 @@ import torch
 
 from flywheel.training.batches import windower
 from flywheel.training.export import SHIPPED, export
-from flywheel.training.labels import SETTINGS, LabelNetwork, describe, label_loss, temperature
-from flywheel.training.labels_mix import (
+from flywheel.training.labelled import (
     CONTRAST,
     Labelled,
     digest,
     labelled_hazards,
     labelled_replies,
-    labels_mix,
     question,
 )
+from flywheel.training.labels import SETTINGS, LabelNetwork, describe, label_loss, temperature
+from flywheel.training.labels_mix import labels_mix
 from flywheel.training.measure_labels import agreement, hazards, refusals
 from guard import refusals as own_words
 from guard.hazards import Hazard

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flywheel.training.batches import windower
 from flywheel.training.export import SHIPPED
-from flywheel.training.labels_mix import Labelled
+from flywheel.training.labelled import Labelled
 from flywheel.training.refit import Head, best, fit, labelled, reader
 from guard.hazards import Hazard
 from guard.reward.embedded import EmbeddedRewardModel
