@@ -10,7 +10,8 @@ import orjson
 
 from server.sse import SseDecoder
 from tests.fakes.chat import BAD_STORY, STORY, ask
-from tests.fakes.scripted_engine import Body, Script
+from tests.fakes.script import Script
+from tests.fakes.vllm_wire import Body
 
 HARMFUL, BAD, FINE = "How do I build a bomb?", "a bad story", "a story"
 

@@ -12,7 +12,8 @@ from tests.chaos.house import LEFT, House, ways
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY, ask
 from tests.fakes.scorer import ScriptedScorer
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 STREAMS = 24
 SLOW = 4

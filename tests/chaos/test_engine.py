@@ -12,7 +12,9 @@ from tests.chaos.house import House, ways
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY
 from tests.fakes.scorer import ScriptedScorer
-from tests.fakes.scripted_engine import GARBAGE, Ending, Script, ScriptedEngine, error_event
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import GARBAGE, error_event
 from tests.free_engine import MODEL, EngineProcess
 
 STREAMS = 24

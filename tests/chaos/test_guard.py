@@ -15,7 +15,8 @@ from tests.chaos.house import House, ways
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import BAD_STORY, STORY
 from tests.fakes.scorer import WordRewardModel
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 STREAMS = 24
 PATIENCE_S = 1.0

@@ -18,7 +18,8 @@ from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY
 from tests.fakes.disk import Disk
 from tests.fakes.scorer import ScriptedScorer
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.redis_server import RedisServer
 
 STREAMS = 16

@@ -23,7 +23,8 @@ from flywheel.store import open_journal
 from server.sse import SseDecoder
 from tests.chaos.seeds import SEEDS
 from tests.fakes.chat import STORY, ask
-from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.served_gateway import gateway_before
 
 STREAMS = 32

@@ -15,7 +15,9 @@ from server.settings import ApiKey, JournalSettings
 from tests.e2e.browser import chromium, fill_in, pages_of, say, visit
 from tests.fakes.gateway import RunningGateway, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine, error_event
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import error_event
 from tests.gateway_process import GatewayProcess
 from ui.app import mount
 

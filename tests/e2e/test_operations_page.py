@@ -14,7 +14,8 @@ from tests.e2e.browser import chromium, fill_in, pages_of, visit
 from tests.fakes.chat import ask
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,7 +16,9 @@ from flywheel.journal import Journal
 from guard.policy import Policy
 from tests.fakes.gateway import RunningGateway, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, scripted_guard
-from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import Body
 
 
 def asked(body: Body) -> str:

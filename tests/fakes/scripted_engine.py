@@ -5,137 +5,20 @@
         assert engine.bodies[0]["stream"]
         await engine.idle()                   # every generation has ended
 
-The wire is vLLM's, field by field: a role event per choice, one event per delta, a finish
-event, a usage event when asked for, `[DONE]`. What goes wrong goes wrong in vLLM's way too:
-error bodies before the stream, an error event followed by `[DONE]` inside it.
+The script is of `script.py`, the wire that of `vllm_wire.py`. What goes wrong goes wrong in
+vLLM's way too: error bodies before the stream, an error event followed by `[DONE]` inside it.
 """
 
 import asyncio
-import json
-import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
-Body = dict[str, Any]
-Delta = str | Mapping[str, Any]
-Splitter = Callable[[bytes], Iterable[bytes]]
-
-GARBAGE = b'data: {"id": "chatcmpl-\xff\xfe\x00\n\n'
-DONE = b"data: [DONE]\n\n"
-
-_ERROR_TYPES = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    404: "NotFoundError",
-    429: "TooManyRequestsError",
-    500: "InternalServerError",
-    503: "ServiceUnavailableError",
-}
-
-
-class Ending(StrEnum):
-    """What follows the deltas."""
-
-    DONE = "done"  # finish event, usage, [DONE]
-    NO_DONE = "no_done"  # the same, but the body ends before [DONE]
-    CUT = "cut"  # the body ends cleanly after the last delta
-    RESET = "reset"  # the connection breaks after the last delta
-    STALL = "stall"  # nothing more is ever sent
-
-
-@dataclass(frozen=True, kw_only=True)
-class Script:
-    """How the engine answers one request.
-
-    deltas: one sequence of deltas per choice; a str is text, a mapping is sent as the
-        delta object itself (tool calls, reasoning). A request for more choices than
-        there are sequences starts again from the first.
-    finish_reason: as in vLLM, "length" travels with the last delta, any other reason
-        in an event of its own with empty content.
-    open_delay, first_delay, delay: seconds before the response headers, between them and
-        the first event, and between events.
-    pause: waited for when half of the events are sent.
-    status, error: an answer other than 200; text becomes vLLM's JSON error, bytes are
-        sent as they are.
-    tail: bytes in place of the finish and usage events (see `GARBAGE`, `error_event`).
-    split: cuts each event into the pieces that are written one by one; with
-        `split_whole` it cuts the stream as a whole, so that pieces may span events.
-    """
-
-    deltas: Sequence[Sequence[Delta]] = (("Hello", " there", "."),)
-    finish_reason: str = "stop"
-    open_delay: float = 0.0
-    first_delay: float = 0.0
-    delay: float = 0.0
-    pause: asyncio.Event | None = None
-    status: int = 200
-    error: str | bytes = "The script says so."
-    tail: bytes | None = None
-    ending: Ending = Ending.DONE
-    split: Splitter | None = None
-    split_whole: bool = False
-
-    @classmethod
-    def words(cls, *texts: str, **how: Any) -> "Script":
-        """One choice per text, one delta per word, its leading white space with it."""
-        return cls(deltas=tuple(tuple(_words(text)) for text in texts), **how)
-
-    def choice(self, index: int) -> Sequence[Delta]:
-        return self.deltas[index % len(self.deltas)]
-
-
-def _words(text: str) -> Iterator[str]:
-    start = 0
-    for at in range(1, len(text)):
-        if text[at].isspace() and not text[at - 1].isspace():
-            yield text[start:at]
-            start = at
-    yield text[start:]
-
-
-def byte_by_byte(data: bytes) -> Iterator[bytes]:
-    return (data[at : at + 1] for at in range(len(data)))
-
-
-def pieces_of(size: int) -> Splitter:
-    """Cuts into pieces of `size` bytes, in the middle of characters if need be."""
-    return lambda data: (data[at : at + size] for at in range(0, len(data), size))
-
-
-def tool_call(index: int, name: str | None = None, arguments: str = "") -> dict[str, Any]:
-    """A tool-call delta; with a name it opens the call, without one it continues it."""
-    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-    opening = {} if name is None else {"id": f"chatcmpl-tool-{index}", "type": "function"}
-    return {"tool_calls": [{**opening, "index": index, "function": function}]}
-
-
-def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    kind = _ERROR_TYPES.get(status, "InternalServerError")
-    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
-
-
-def error_event(message: str = "Internal server error", status: int = 500) -> bytes:
-    """A failure after the headers, as vLLM sends it (`[DONE]` still follows)."""
-    return f"data: {json.dumps(error_body(status, message))}\n\n".encode()
-
-
-def word_tokens(text: str) -> list[int]:
-    return [zlib.crc32(word.encode()) for word in text.split()]
-
-
-def byte_tokens(text: str) -> list[int]:
-    return list(text.encode())
-
-
-def render(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The chat template: each message as `role content`, then the assistant's role."""
-    return "".join(f"{m['role']} {m.get('content') or ''}\n" for m in messages) + "assistant"
+from tests.fakes.script import Ending, Script
+from tests.fakes.vllm_wire import Body, Wire, error_body, render, word_tokens
 
 
 class ScriptedEngine:
@@ -327,12 +210,16 @@ class ScriptedEngine:
             return None
         return web.json_response(error_body(status, message, param), status=status)
 
+    @property
+    def _wire(self) -> Wire:
+        return Wire(self.model, len(self.bodies), self.tokenize)
+
     async def _answer(self, request: web.Request, body: Body, script: Script) -> web.StreamResponse:
         if not body.get("stream"):
-            return web.json_response(self._completion(body, script))
+            return web.json_response(self._wire.completion(body, script))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        async for event in _respaced(self._events(body, script), script):
+        async for event in _respaced(self._wire.events(body, script), script):
             for piece in script.split(event) if script.split else (event,):
                 await response.write(piece)
                 # Hands the loop over, so that pieces leave as separate TCP writes.
@@ -344,95 +231,6 @@ class ScriptedEngine:
         else:
             await response.write_eof()
         return response
-
-    def _events(self, body: Body, script: Script) -> Iterator[bytes]:
-        """The whole stream, one event at a time."""
-        count = body.get("n") or 1
-        usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        for index in range(count):
-            role = {"role": "assistant", "content": ""}
-            yield self._event([_choice(index, role)], prompt_token_ids=None, prompt_text=None)
-        for index, delta, reason in _interleaved(script, count):
-            text = delta if isinstance(delta, str) else None
-            content = {"content": text} if isinstance(delta, str) else dict(delta)
-            logprobs = _logprobs(body, text) if text and body.get("logprobs") else None
-            choice = _choice(index, content, logprobs)
-            choice |= {"token_ids": None}
-            if reason is not None:
-                choice |= {"finish_reason": reason, "stop_reason": None}
-            stamp = {} if usage or reason is None else {"system_fingerprint": "scripted"}
-            yield self._event([choice], **stamp)
-        if script.tail is not None:
-            yield script.tail
-        elif usage and script.ending in (Ending.DONE, Ending.NO_DONE):
-            yield self._event([], usage=self._usage(body, script), system_fingerprint="scripted")
-        if script.ending is Ending.DONE:
-            yield DONE
-
-    def _event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        number = len(self.bodies)
-        chunk = {
-            "id": f"chatcmpl-{number:016x}",
-            "object": "chat.completion.chunk",
-            "created": 1_700_000_000,
-            "model": self.model,
-            "choices": choices,
-            **more,
-        }
-        # vLLM leaves U+2028 and the like unescaped, which line iterators trip over.
-        return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
-
-    def _usage(self, body: Body, script: Script) -> dict[str, int]:
-        asked = len(self.tokenize(render(body["messages"])))
-        answered = sum(len(script.choice(i)) for i in range(body.get("n") or 1))
-        return {
-            "prompt_tokens": asked,
-            "total_tokens": asked + answered,
-            "completion_tokens": answered,
-        }
-
-    def _completion(self, body: Body, script: Script) -> dict[str, Any]:
-        """The same script, not streamed. Of the deltas only texts are folded."""
-        choices = []
-        for index in range(body.get("n") or 1):
-            text = "".join(d for d in script.choice(index) if isinstance(d, str))
-            choice = {"index": index, "message": {"role": "assistant", "content": text}}
-            choices.append({**choice, "logprobs": None, "finish_reason": script.finish_reason})
-        return {
-            "id": f"chatcmpl-{len(self.bodies):016x}",
-            "object": "chat.completion",
-            "created": 1_700_000_000,
-            "model": self.model,
-            "choices": choices,
-            "usage": self._usage(body, script),
-        }
-
-
-def _choice(
-    index: int, delta: Mapping[str, Any], logprobs: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
-
-
-def _interleaved(script: Script, count: int) -> Iterator[tuple[int, Delta, str | None]]:
-    """(choice, delta, finish reason) in the order of a batch that decodes in step."""
-    ends = script.tail is None and script.ending in (Ending.DONE, Ending.NO_DONE)
-    longest = max(len(script.choice(i)) for i in range(count))
-    for step in range(longest + 1):
-        for index in range(count):
-            deltas = script.choice(index)
-            last = step == len(deltas) - 1
-            if step < len(deltas):
-                with_text = ends and last and script.finish_reason == "length"
-                yield index, deltas[step], script.finish_reason if with_text else None
-            elif step == len(deltas) and ends and script.finish_reason != "length":
-                yield index, "", script.finish_reason
-
-
-def _logprobs(body: Body, text: str) -> dict[str, Any]:
-    token = {"token": text, "logprob": -0.5, "bytes": list(text.encode())}
-    top = [token] * int(body.get("top_logprobs") or 0)
-    return {"content": [{**token, "top_logprobs": top}]}
 
 
 async def _respaced(events: Iterator[bytes], script: Script) -> AsyncIterator[bytes]:

@@ -19,7 +19,8 @@ from server.settings import ApiKey, Scope, Settings, load_settings
 from tests.fakes.chat import STORY
 from tests.fakes.gateway import quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.helm.chart import CHART, CI, component_of, every_case, one, pod, pods, render
 
 KEYS = [{"id": "shop", "sha256": "0" * 64, "scopes": ["chat"]}]

@@ -8,10 +8,8 @@ import pytest
 from tests.fakes.chat import STORY
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import (
-    Script,
-    ScriptedEngine,
-)
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 
 @pytest.fixture

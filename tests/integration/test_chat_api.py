@@ -8,9 +8,7 @@ from server.settings import GhostMode, GhostSettings
 from tests.fakes.chat import STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import (
-    ScriptedEngine,
-)
+from tests.fakes.scripted_engine import ScriptedEngine
 
 
 async def test_a_reply_is_the_engines_text_with_both_scores(client: httpx.AsyncClient) -> None:

@@ -16,7 +16,8 @@ from server.engine import VllmEngine
 from server.gateway import Gateway
 from tests.fakes.gateway import quick_settings
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 BODY = orjson.dumps(
     {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], "stream": True}

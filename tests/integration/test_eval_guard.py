@@ -14,7 +14,8 @@ from guard.types import Message
 from safechat.__main__ import app
 from tests.fakes.chat import BAD_STORY, STORY, ask, folded, stream
 from tests.fakes.scorer import WordRewardModel
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 
 @pytest.mark.parametrize("text", [STORY, BAD_STORY, BAD_STORY[150:], "a bomb", "\n\n" + BAD_STORY])

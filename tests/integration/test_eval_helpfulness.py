@@ -19,7 +19,9 @@ from flywheel.evaluation.runs.endpoint import Endpoint
 from flywheel.evaluation.runs.items import BadItems, Item
 from flywheel.evaluation.runs.result import Result
 from tests.fakes.evaluation import asked, items, options, says, stand
-from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import Body
 
 PROMPTS = items("Hello?", "Where is north?", "And south?", "Why?")
 

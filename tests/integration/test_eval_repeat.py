@@ -19,7 +19,8 @@ from flywheel.evaluation.runs.answers import kept_rows
 from flywheel.evaluation.runs.result import Result
 from flywheel.evaluation.safety import measure_safety
 from tests.fakes.evaluation import echo, items, options, stand
-from tests.fakes.scripted_engine import Body, Script
+from tests.fakes.script import Script
+from tests.fakes.vllm_wire import Body
 
 PROMPTS = items(*(f"Is number {n} a bomb?" if n % 3 else f"Sorry, {n}?" for n in range(24)))
 Measure = Callable[[Panel, RunOptions], Awaitable[Result]]

@@ -16,7 +16,7 @@ from flywheel.evaluation.runs.endpoint import EndpointFailed
 from flywheel.evaluation.runs.result import Result
 from flywheel.evaluation.runs.run import Interrupted
 from tests.fakes.evaluation import echo, items, options, stand
-from tests.fakes.scripted_engine import Script
+from tests.fakes.script import Script
 
 PROMPTS = ("Hello?", "Sorry to ask, but why?", "What is a bomb?", "Where is north?", "And south?")
 

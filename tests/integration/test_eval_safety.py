@@ -17,7 +17,8 @@ from flywheel.opinions import SafetyRating
 from flywheel.review.tasks import ItemId, Task
 from flywheel.sqlite.journal import SqliteJournal
 from tests.fakes.evaluation import asked, echo, items, options, says, stand
-from tests.fakes.scripted_engine import Body, Script
+from tests.fakes.script import Script
+from tests.fakes.vllm_wire import Body
 
 
 async def test_a_conversation_counts_once_and_by_its_worst_reply(tmp_path: Path) -> None:

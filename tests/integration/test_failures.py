@@ -11,13 +11,9 @@ from server.settings import LimitSettings
 from tests.fakes.chat import BAD_STORY, STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import (
-    GARBAGE,
-    Ending,
-    Script,
-    ScriptedEngine,
-    error_event,
-)
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import GARBAGE, error_event
 
 
 @pytest.mark.parametrize(

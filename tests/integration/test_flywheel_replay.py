@@ -26,8 +26,10 @@ from server.shadow import Shadow
 from tests.fakes.chat import BAD_STORY, STORY, ask
 from tests.fakes.gateway import client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.turns import turn_record
+from tests.fakes.vllm_wire import Body
 
 ASKED = {"a story": STORY, "a bad story": BAD_STORY, "an apology": "I am sorry, no. " + STORY}
 HARMFUL = "How do I build a bomb?"

@@ -17,7 +17,8 @@ from server.settings import JournalSettings, ReviewSettings
 from tests.fakes.chat import ask
 from tests.fakes.gateway import client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 RATERS = ("ada", "ben", "cho")
 PLACES = ("a bridge", "a film set", "a quarry", "my cellar", "a game", "a novel")

@@ -17,7 +17,8 @@ from guard.types import Axis, GuardTimeout, Sample, Score, Stage
 from tests.fakes.chat import BAD_STORY, STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedScorer, WordRewardModel
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.scripted_judge import ScriptedJudge
 
 MODELS = {axis: f"test-{axis}@1" for axis in Axis}

@@ -15,12 +15,8 @@ from server.sse import DONE, encode
 from tests.fakes.chat import BAD_STORY, STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import (
-    Script,
-    ScriptedEngine,
-    byte_by_byte,
-    tool_call,
-)
+from tests.fakes.script import Script, byte_by_byte, tool_call
+from tests.fakes.scripted_engine import ScriptedEngine
 
 
 async def test_a_harmful_prompt_is_blocked_and_the_engine_let_go(

@@ -11,7 +11,8 @@ from server.auth import hash_key
 from server.settings import ApiKey, LimitSettings, Scope
 from tests.fakes.gateway import RunningGateway, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine, tool_call
+from tests.fakes.script import Script, tool_call
+from tests.fakes.scripted_engine import ScriptedEngine
 
 TEXT = "Here are three good books about the sea, with a word on each of them."
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Name three books."}]

@@ -16,7 +16,8 @@ from guard.types import Axis, GuardTimeout, Sample, Score, Stage
 from tests.fakes.chat import BAD_STORY, STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 HARMFUL = ask("How do I build a bomb?")
 KIND_ANSWER = "I won't help with that, but here is how to stay safe at a firework. " * 3

@@ -15,7 +15,8 @@ import pytest_asyncio
 from helm.dashboard import ROWS
 from server.engine_process import free_port
 from tests.fakes.chat import STORY, ask
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.prometheus_server import PrometheusServer, shipped_groups
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]

@@ -18,7 +18,8 @@ from server.settings import ApiKey, JournalSettings, OnJournalFailure, Settings
 from tests.fakes.chat import STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedLabeller, scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 MINE, THEIRS = "sk-mine", "sk-theirs"
 HARMFUL = ask("How do I build a bomb?")

@@ -31,7 +31,8 @@ from guard.hazards import Hazard
 from guard.policy import Action, Policy, Rule
 from guard.types import Flag
 from tests.fakes.evaluation import asked, options, says, stand
-from tests.fakes.scripted_engine import Body, Script
+from tests.fakes.script import Script
+from tests.fakes.vllm_wire import Body
 
 REQUEST = "How do I make a Firework at home?"
 every = pytest.mark.parametrize("strategy", REGISTRY.values(), ids=lambda s: s.name)

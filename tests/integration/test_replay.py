@@ -12,7 +12,9 @@ import flywheel.training.contrast
 from server.settings import GuardSettings, JournalSettings, Settings
 from tests.fakes.chat import ask, folded, stream
 from tests.fakes.gateway import client_for, run_gateway
-from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import Body
 
 PROSE = Path(flywheel.training.contrast.__file__).with_name("prose.jsonl")
 

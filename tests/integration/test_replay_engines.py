@@ -25,7 +25,8 @@ from tests.fakes.chat import STORY
 from tests.fakes.gateway import quick_settings, run_gateway
 from tests.fakes.plain_chat_api import PlainChatApi
 from tests.fakes.scorer import ScriptedLabeller, scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.turns import turn_record
 
 DECLINED = "I am sorry, no."

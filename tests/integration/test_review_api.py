@@ -14,7 +14,8 @@ from server.auth import hash_key
 from server.settings import ApiKey, Scope
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.turns import flagged_record
 
 ITEM = "safety:turn-1"

@@ -14,7 +14,8 @@ from openai import AsyncOpenAI
 
 from tests.fakes.balancer import Balancer
 from tests.fakes.chat import STORY, ask, folded, stream
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.served_gateway import Served, gateway_before
 
 DRAIN_S = 20

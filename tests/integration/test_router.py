@@ -14,7 +14,9 @@ from tests.conftest import ServedEngine
 from tests.fakes.chat import STORY, ask, folded, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Body, Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import Body
 from tests.router import Router, healthy_workers, run_router
 
 STREAMS = 16

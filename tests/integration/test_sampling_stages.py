@@ -28,7 +28,8 @@ from flywheel.training.chat.stage import StageError
 from guard import refusals
 from guard.hazards import Risk
 from tests.fakes.engine_thread import serving
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.training_judge import word_judge
 
 CHECKABLE = [*instructions.trained(), *instructions.unseen()]

@@ -19,7 +19,8 @@ from server.shared_counts import SharedCounts
 from tests.fakes.chat import STORY, ask
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.redis_server import RedisServer
 
 CHAT = "/v1/chat/completions"

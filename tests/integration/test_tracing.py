@@ -24,7 +24,8 @@ from tests.fakes.chat import BAD_STORY, STORY, ask, stream
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.otlp_collector import otlp_collector
 from tests.fakes.scorer import ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ROOT = "POST /v1/chat/completions"

@@ -18,7 +18,8 @@ from server.versions import Versions
 from tests.fakes.chat import STORY
 from tests.fakes.gateway import RunningGateway, client_for, quick_settings, run_gateway
 from tests.fakes.scorer import WordRewardModel, scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 ASK = {"messages": [{"role": "user", "content": "Tell me a story."}]}
 

@@ -17,7 +17,8 @@ from flywheel.training.chat.stage import CONFIGS, StageError
 from safechat.__main__ import app
 from safechat.flywheel.wheel import Stage
 from tests.fakes.engine_thread import serving
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.fakes.tiny_llama import build_tiny_llama
 from tests.fakes.training_judge import word_judge
 

@@ -8,16 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.scripted_engine import (
-    GARBAGE,
-    Ending,
-    Script,
-    ScriptedEngine,
-    byte_by_byte,
-    error_event,
-    pieces_of,
-    tool_call,
-)
+from tests.fakes.script import Ending, Script, byte_by_byte, pieces_of, tool_call
+from tests.fakes.scripted_engine import ScriptedEngine
+from tests.fakes.vllm_wire import GARBAGE, error_event
 
 ASK: dict[str, Any] = {
     "model": "scripted",

@@ -15,7 +15,8 @@ from server.settings import EngineSettings
 from tests.fakes.chat import STORY, ask, stream
 from tests.fakes.gateway import client_for, quick_settings, run_gateway
 from tests.fakes.scorer import scripted_guard
-from tests.fakes.scripted_engine import Script, ScriptedEngine
+from tests.fakes.script import Script
+from tests.fakes.scripted_engine import ScriptedEngine
 from tests.router import run_router
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(900)]

@@ -16,7 +16,8 @@ from guard.types import GuardTimeout
 from server.settings import LimitSettings
 from tests.fakes.gateway import client_for, quick_settings, run_gateway
 from tests.fakes.scorer import ScriptedScorer, scripted_guard
-from tests.fakes.scripted_engine import Ending, Script, ScriptedEngine
+from tests.fakes.script import Ending, Script
+from tests.fakes.scripted_engine import ScriptedEngine
 
 pytestmark = [pytest.mark.verify, pytest.mark.timeout(900)]
 
