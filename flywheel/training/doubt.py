@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--second", type=Path, required=True, help="the second judge, exported")
     parser.add_argument("--write", type=Path, required=True, help="model.json to write it into")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     first = EmbeddedRewardModel(options.first, options.threads)
     second = EmbeddedRewardModel(options.second, options.threads)
-    dev = safety_mix(options.data, "dev", options.seed)
+    dev = safety_mix(options.data, "dev", options.seed, options.replies)
     bands = {}
     for stage in Stage:
         examples = [e for e in dev.examples if e.sample.stage is stage]
