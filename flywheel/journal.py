@@ -1,6 +1,6 @@
 """The flywheel's memory: what it promises, whatever store is behind it.
 
-    async with open_journal(options, folder=..., redis_url=...) as journal:
+    async with open_journal(folder, options, redis_url=...) as journal:     # flywheel/store.py
         await journal.record(record)     # durable once it returns
         page = await journal.queue(limit=20)
         claim = await journal.claim(item_id, rater_id, lease_s=600)

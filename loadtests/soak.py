@@ -1,6 +1,6 @@
 """Minutes of conversation at half load: flat memory, and no outcome that nobody can explain.
 
-    python -m loadtests.soak --minutes 60 [--users 16] [--json]
+    python -m loadtests.soak --minutes 60 [--users 8] [--json]
 
 Starts the whole system with the bundled model. Each user chats turn by turn, pauses for as long
 as the last reply took (so half of them wait at any time), and now and then asks for something

@@ -1,6 +1,6 @@
 """What turn 20 of a conversation costs beside turn 3: CPU of gateway and guard.
 
-    python -m loadtests.turns [--requests 40] [--json]
+    python -m loadtests.turns [--requests 8] [--json]
 
 Real reward models before an engine that costs nothing. Both turns are asked in blocks that take
 turns, with messages of the same length, so that only the history differs.

@@ -100,7 +100,7 @@ def serve(
     host: Host = None,
     port: Port = None,
 ) -> None:
-    """Start the gateway alone, without the chat page, as a deployment does."""
+    """Start engine, guard and gateway without the chat page, as a deployment does."""
     from server.up import serve_everything
 
     with explained():

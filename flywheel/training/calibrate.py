@@ -27,7 +27,7 @@ MIXES = {Axis.SAFETY: safety_mix, Axis.HELPFULNESS: helpfulness_mix}
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="folder that reward.py wrote")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--first", type=Path, required=True, help="the everyday judge, exported")
     parser.add_argument("--second", type=Path, required=True, help="the second judge, exported")
     parser.add_argument("--write", type=Path, required=True, help="model.json to write it into")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)

@@ -15,7 +15,7 @@ SPOILT_SHARE = 0.4  # of the good replies
 
 
 def helpfulness_mix(data: Path, split: str, seed: int = 7, replies: Path | None = None) -> Mixture:
-    """Preference pairs of one split, and a spoilt twin for each good reply of it.
+    """Preference pairs of one split, and a spoilt twin for four in ten of its good replies.
 
     The examples of the mixture are the pairs' replies by themselves, for calibration.
     People chose the longer reply in most pairs. Three in ten of the spoilt replies are no
@@ -41,7 +41,7 @@ def helpfulness_mix(data: Path, split: str, seed: int = 7, replies: Path | None 
 
 
 def on_policy(replies: Path, data: Path, split: str, chance: random.Random) -> list[Pair]:
-    """A small model's replies as the worse ones, each in three pairs.
+    """A small model's replies, each in up to three pairs: once the worse one, twice the better.
 
     own: beside the reply that people chose. own-astray: beside the same model's reply to
     another question, so that only the topic tells them apart. own-cut: beside its beginning.

@@ -1,4 +1,4 @@
-"""Texts that people labelled: replies by how they answer, requests by hazard.
+"""Texts labelled one by one: replies by how they answer, requests by hazard.
 
 Labels given by hand to other people's texts are kept as digests of these texts, in
 contrast/refusal_labels.jsonl and contrast/hazard_labels.jsonl, and joined here with the

@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="exported model folder")
     parser.add_argument("--second", type=Path, help="second judge, exported: measure both as one")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--replies", type=Path, help="a small model's, for pairs with them too")

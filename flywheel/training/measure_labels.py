@@ -1,7 +1,7 @@
 """Measures the exported classifier: python -m flywheel.training.measure_labels --model DIR
 
 Everything is labelled by the served graph. Refusals are measured on replies of real models
-that two passes labelled by hand (the test part of contrast/refusal_labels.jsonl), hazards on
+labelled one by one in two passes (the test part of contrast/refusal_labels.jsonl), hazards on
 the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows. With --guard,
 the folder of all exported models, the flag of suspected false refusals is measured too.
 """
@@ -55,7 +55,7 @@ CATEGORIES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="exported model folder")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--guard", type=Path, help="exported models: measure the flag as well")
     parser.add_argument("--part", default="test", choices=["dev", "test"])
     parser.add_argument("--threads", type=int, default=2)

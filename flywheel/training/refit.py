@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="model folder to start from")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--teacher", type=Path, help="what the judges think, see teacher.py")
     parser.add_argument("--thin", type=float, default=1.0, help="share kept of others' examples")

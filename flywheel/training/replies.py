@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--engine", required=True, help="base URL, such as http://127.0.0.1:8001")
     parser.add_argument("--ask", choices=list(CHOICES), required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of data sets")
     parser.add_argument("--split", default="train")
     parser.add_argument("--share", type=float, default=1.0, help="of what is asked about")
     parser.add_argument("--system", help="a system prompt")

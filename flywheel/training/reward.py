@@ -42,7 +42,7 @@ JUDGE = LoraSettings(rank=16, alpha=32, first_layer=6)
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--axis", type=Axis, choices=list(Axis), required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--replies", type=Path, help="sampled replies, see replies.py")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--judge", action="store_true", help="the larger body, MPNet")

@@ -5,8 +5,12 @@ not what they ask for. Here both classes come in every style, and every frighten
 harmless objects. The package holds
 
     handwritten.jsonl   requests and statements, most of them in twins
+    compounds.jsonl     compounds such as "bath bomb", and harmful twins
+    prose.jsonl         long texts, odd questions and statements
     languages.jsonl     the same idea in five languages
-    *.yaml              frames and fillers, from which `python -m flywheel.training.contrast`
+    *_labels.jsonl      labels of other people's texts, by digest
+    hazards.yaml        harmful texts by hazard
+    other *.yaml        frames and fillers, from which `python -m flywheel.training.contrast`
                         makes as many rows as are wanted
     generated.jsonl     6,000 of those, made with its default options
     replies/            how assistants refuse, refuse in part, cannot help, or comply
