@@ -43,6 +43,8 @@ def serve_everything(settings: Settings, *, with_ui: bool) -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=int(drain_s),
+        # Who reuses a connection in the instant in which it is closed loses the request.
+        timeout_keep_alive=settings.server.keep_alive_s,
         h11_max_incomplete_event_size=1 << 16,
         server_header=False,
     )

@@ -15,6 +15,9 @@ class ServerSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     drain_s: float = Field(60.0, ge=0, description="how long streams may go on at shutdown")
+    keep_alive_s: int = Field(
+        75, ge=1, description="how long an idle connection stays open, past any load balancer's"
+    )
     log_json: bool = False
 
 
