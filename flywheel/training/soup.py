@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of NEW, between 0 and 1")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    mixed(*options.models, options.share, options.out)
+    old, new = options.models
+    mixed(old, new, options.share, options.out)
 
 
 def mixed(old: Path, new: Path, share: float, out: Path) -> None:

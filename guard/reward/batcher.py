@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import math
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from queue import SimpleQueue
@@ -62,6 +62,10 @@ class _Job:
     steps: Generator[None, None, Any] | None = None
     steps_done: int = 0
     seconds: float = 0.0
+
+
+# Steps that it had, its number, and the job: who had fewest comes first.
+_Place = tuple[int, int, _Job]
 
 
 class Batcher:
@@ -173,22 +177,31 @@ class Batcher:
 
     def _work(self) -> None:
         order = count()
-        waiting: list[tuple[int, int, _Job]] = []
-        while True:
-            while not waiting or not self._inbox.empty():
-                job = self._inbox.get()
-                if job is None:
-                    return
-                heapq.heappush(waiting, (0, next(order), job))
-            batch = self._next_batch(waiting)
-            if not batch:
-                continue
-            if batch[0].judge.steps is None:
-                self._answer(batch)
-            elif not self._step(batch[0]):
-                heapq.heappush(waiting, (batch[0].steps_done, next(order), batch[0]))
+        waiting: list[_Place] = []
+        # Nothing here names a job: one that failed holds its turn by the traceback of its error,
+        # and an idle worker must not keep it.
+        while self._receive(waiting, order):
+            self._judge_next(waiting, order)
 
-    def _next_batch(self, waiting: list[tuple[int, int, _Job]]) -> list[_Job]:
+    def _receive(self, waiting: list[_Place], order: Iterator[int]) -> bool:
+        """Queue what has come, and wait for something where nothing has; False: it is over."""
+        while not waiting or not self._inbox.empty():
+            job = self._inbox.get()
+            if job is None:
+                return False
+            heapq.heappush(waiting, (0, next(order), job))
+        return True
+
+    def _judge_next(self, waiting: list[_Place], order: Iterator[int]) -> None:
+        batch = self._next_batch(waiting)
+        if not batch:
+            return
+        if batch[0].judge.steps is None:
+            self._answer(batch)
+        elif not self._step(batch[0]):
+            heapq.heappush(waiting, (batch[0].steps_done, next(order), batch[0]))
+
+    def _next_batch(self, waiting: list[_Place]) -> list[_Job]:
         """The next sample, and for a model that cannot pause those that follow it."""
         batch: list[_Job] = []
         while waiting and len(batch) < self._max_batch:

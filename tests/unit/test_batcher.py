@@ -1,9 +1,12 @@
 """The batcher: one worker, batches under load, and a GuardError for all that goes wrong."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -218,6 +221,26 @@ async def test_behind_a_model_that_hangs_every_sample_times_out() -> None:
         model.gone.set()
         model.hang_at = None
         assert (await batcher.submit(Axis.SAFETY, sample("four"))).value == 0.95
+
+
+async def test_an_idle_worker_keeps_nothing_of_a_sample_that_failed() -> None:
+    """The error's traceback holds whoever asked: a whole turn, text and all."""
+
+    class Asker: ...
+
+    asked: list[weakref.ref[Asker]] = []
+
+    async def ask(batcher: Batcher) -> None:
+        asker = Asker()
+        asked.append(weakref.ref(asker))
+        await batcher.submit(Axis.SAFETY, sample("fine"))
+
+    async with Batcher({Axis.SAFETY: WordRewardModel(seconds=0.2)}, timeout_s=0.05) as batcher:
+        with suppress(GuardTimeout):
+            await ask(batcher)
+        await asyncio.sleep(0.3)
+        gc.collect()
+        assert [ref() for ref in asked] == [None]
 
 
 async def test_pausing_changes_no_score() -> None:
