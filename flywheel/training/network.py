@@ -7,6 +7,7 @@ logit for each stage from them: high is good (a harmless request, a good reply).
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,19 +96,11 @@ class RewardNetwork(nn.Module):
         assert isinstance(self.body, PeftModel)
         tensors = {f"lora.{k}": v for k, v in get_peft_model_state_dict(self.body).items()}
         tensors |= {f"head.{k}": v for k, v in self.head.state_dict().items()}
-        save_file({k: v.detach().half().contiguous() for k, v in tensors.items()}, path)
-        path.chmod(0o644)  # safetensors writes for the owner alone
+        write_adapter(path, tensors)
 
     def describe(self, folder: Path, **fields: object) -> None:
         """Writes model.json beside the saved adapter: what it is, and how to read it."""
-        adapter = (folder / "adapter.safetensors").read_bytes()
-        card = {
-            "base": self.kind.name,
-            "lora": asdict(self.settings),
-            **fields,
-            "sha256": hashlib.sha256(adapter).hexdigest(),
-        }
-        (folder / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        write_card(folder, {"base": self.kind.name, "lora": asdict(self.settings), **fields})
 
     def load(self, path: Path) -> None:
         """Reads what `save` wrote into a network made with the same settings."""
@@ -118,6 +111,19 @@ class RewardNetwork(nn.Module):
         outcome: Any = set_peft_model_state_dict(self.body, lora)
         if outcome.unexpected_keys:
             raise ValueError(f"{path} does not fit the adapter: {outcome.unexpected_keys[:3]}")
+
+
+def write_adapter(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors as float16 safetensors that everybody may read."""
+    save_file({k: v.detach().half().contiguous() for k, v in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors writes for the owner alone
+
+
+def write_card(folder: Path, card: Mapping[str, object]) -> None:
+    """Writes model.json with the digest of the adapter that lies beside it."""
+    adapter = (folder / "adapter.safetensors").read_bytes()
+    told = {**card, "sha256": hashlib.sha256(adapter).hexdigest()}
+    (folder / "model.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def pool(states: Tensor, segments: Tensor, mask: Tensor) -> Tensor:

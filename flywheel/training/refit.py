@@ -7,7 +7,6 @@ At the end the model is calibrated as after any training.
 """
 
 import argparse
-import hashlib
 import json
 import random
 import tempfile
@@ -22,7 +21,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -34,6 +33,7 @@ from flywheel.training.labelled import Labelled, labelled_hazards, labelled_repl
 from flywheel.training.labels import fit_temperatures
 from flywheel.training.labels_mix import labels_mix
 from flywheel.training.losses import auxiliary_loss, ranking_loss, weighted_mean
+from flywheel.training.network import write_adapter, write_card
 from flywheel.training.reward import thinned
 from flywheel.training.teacher import softened
 from guard.reward import labels as classifier
@@ -100,12 +100,9 @@ def main() -> None:
     before, after = (float(dev.loss(h(features["dev"]))) for h in (start, head))
     print(f"pull {pull}: loss on dev {before:.4f} before, {after:.4f} after")
 
-    tensors |= {"head.weight": head.weight.half(), "head.bias": head.bias.half()}
-    adapter = options.out / "adapter.safetensors"
-    save_file(tensors, adapter)
-    adapter.chmod(0o644)  # safetensors writes for the owner alone
-    card |= {"version": options.version, "sha256": hashlib.sha256(adapter.read_bytes()).hexdigest()}
-    (options.out / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    tensors |= {"head.weight": head.weight, "head.bias": head.bias}
+    write_adapter(options.out / "adapter.safetensors", tensors)
+    write_card(options.out, card | {"version": options.version})
     if "refusal" in card:
         fit_temperatures(options.out, options.data)
     else:

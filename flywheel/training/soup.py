@@ -8,13 +8,13 @@ taken over, but for the digest; calibrate the result before it serves (calibrate
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from flywheel.training.chat.stage import StageError, run
+from flywheel.training.network import write_adapter, write_card
 
 
 def main() -> None:
@@ -38,16 +38,11 @@ def mixed(old: Path, new: Path, share: float, out: Path) -> None:
     if shapes[0] != shapes[1]:
         raise StageError(f"{old} and {new} are not of one body and one rank: nothing to mix")
     between = {
-        name: weight.float().lerp(ends[1][name].float(), share).half()
-        for name, weight in ends[0].items()
+        name: weight.float().lerp(ends[1][name].float(), share) for name, weight in ends[0].items()
     }
     out.mkdir(parents=True, exist_ok=True)
-    adapter = out / "adapter.safetensors"
-    save_file(between, adapter)
-    adapter.chmod(0o644)  # safetensors writes for the owner alone
-    card = json.loads((new / "model.json").read_text(encoding="utf-8"))
-    card["sha256"] = hashlib.sha256(adapter.read_bytes()).hexdigest()
-    (out / "model.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_adapter(out / "adapter.safetensors", between)
+    write_card(out, json.loads((new / "model.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
