@@ -84,6 +84,8 @@ def build(gateway: Gateway) -> gr.Blocks:
     with blocks.route("Operations", "operations"):
         Navbar(main_page_name="Chat")
         operations.page(gateway)
+    # By default one user's event at a time: everybody would wait for whoever is slowest.
+    blocks.queue(default_concurrency_limit=None)
     return blocks
 
 

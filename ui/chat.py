@@ -136,7 +136,6 @@ class ChatPage:
             self.ask,
             [self.box, self.current, self.editing, *wish],
             [*talk, self.editing],
-            concurrency_limit=None,
             **_QUIET,
         )
         asked.then(self.keep, **keep, **_QUIET)
@@ -145,7 +144,6 @@ class ChatPage:
             self.do,
             [self.act, self.current, *wish],
             [*talk, self.editing],
-            concurrency_limit=None,
             **_QUIET,
         )
         acted.then(self.keep, **keep, **_QUIET)

@@ -1,7 +1,7 @@
 """The review page: one item at a time, rated blind, with the keyboard alone if one likes."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -20,6 +20,7 @@ from ui.review_view import (
     queue_view,
     status_view,
 )
+from ui.sitting import Overtaken, Sitting, seen_js
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _BEGIN = "Take the next item. It is held for you for ten minutes, so that nobody rates it with you."
@@ -40,11 +41,12 @@ def page(gateway: Gateway) -> None:
 
 
 class ReviewPage:
-    """The components of one layout. `item` is what the rater holds or has just answered."""
+    """The components of one layout."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.item = gr.State(None)
+        self.sitting = gr.State(Sitting())
+        self.seen = gr.Textbox(visible=False)
         with gr.Column(elem_classes="page"):
             piece("<h1>SafeChat: review</h1>", elem_classes="sr-only")
             with gr.Row(elem_id="bar"):
@@ -82,11 +84,12 @@ class ReviewPage:
         """Tell Gradio which function answers which event."""
         rater = [self.key, self.name]
         figures = [self.queue, self.status, self.agreement, *rater]
-        shown = [self.item, self.notice, self.shown, self.question, self.details]
+        shown: list[Any] = [self.notice, self.shown, self.question, self.details]
         shown += [self.submit, self.next, self.skip, self.undo, *self.forms.all]
 
         def on(event: Any, do: Any, *inputs: Any) -> None:
-            done = event(do, [self.item, *rater, *inputs], shown, **_QUIET)
+            given = [self.seen, self.sitting, *rater, *inputs]
+            done = event(do, given, shown, js=seen_js(len(given)), **_QUIET)
             done.then(self.figures, [self.task, *rater], figures, **_QUIET)
 
         on(self.next.click, self.take, self.task)
@@ -100,63 +103,74 @@ class ReviewPage:
             field.blur(self.figures, [self.task, *rater], figures, **_QUIET)
         recall(self.key, self.name).then(self.figures, [self.task, *rater], figures, **_QUIET)
 
-    async def take(self, item: Any, key: str, name: str, task: str) -> Updates:
+    async def take(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
         """The next item; one that was held and not answered goes back."""
-        return await self._in_words(self._taken(item, self._desk(key, name), task))
+        desk = self._desk(key, name)
 
-    async def turn_to(self, item: Any, key: str, name: str, task: str) -> Updates:
+        async def taken() -> Updates:
+            await _give_back(desk, sitting.item)
+            return self._showing(sitting, await desk.claim(task))
+
+        return await self._in_turn(seen, sitting, taken)
+
+    async def turn_to(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
         """Another task: what is held goes back, and the next item waits to be taken."""
 
         async def turned() -> Updates:
-            await _give_back(self._desk(key, name), item)
-            return self._nothing(_welcome())
+            await _give_back(self._desk(key, name), sitting.item)
+            return self._nothing(sitting, _welcome())
 
-        return await self._in_words(turned())
+        return await self._in_turn(seen, sitting, turned)
 
-    async def open(self, item: Any, key: str, name: str, act: str) -> Updates:
+    async def open(self, seen: str, sitting: Sitting, key: str, name: str, act: str) -> Updates:
         """An item of the queue by its name."""
         desk, wanted = self._desk(key, name), str(json.loads(act)["turn"])
 
         async def opened() -> Updates:
-            await _give_back(desk, item)
-            return self._showing(await desk.claim_named(wanted))
+            await _give_back(desk, sitting.item)
+            return self._showing(sitting, await desk.claim_named(wanted))
 
-        return await self._in_words(opened())
+        return await self._in_turn(seen, sitting, opened)
 
-    async def pass_on(self, item: Any, key: str, name: str, task: str) -> Updates:
+    async def pass_on(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
         """Skip: never be offered it again, and take the next."""
         desk = self._desk(key, name)
 
         async def passed() -> Updates:
-            if item:
+            if item := sitting.item_seen(seen):
                 await desk.skip(item["item_id"])
-            return self._showing(await desk.claim(task))
+            return self._showing(sitting, await desk.claim(task))
 
-        return await self._in_words(passed())
+        return await self._in_turn(seen, sitting, passed)
 
-    async def answer(self, item: Any, key: str, name: str, *values: Any) -> Updates:
+    async def answer(
+        self, seen: str, sitting: Sitting, key: str, name: str, *values: Any
+    ) -> Updates:
         """Send what the form says; what comes back shows all the rest."""
-        missing = self.forms.missing(item, values)
-        if missing:
-            return {self.notice: notice("failed", missing, "Not yet")}
         desk = self._desk(key, name)
 
         async def answered() -> Updates:
-            rated = await desk.rate(self.forms.answer(item, values))
-            return self._showing(rated)
+            item = sitting.item_seen(seen)
+            missing = self.forms.missing(item, values)
+            if missing or item is None:
+                return {self.notice: notice("failed", missing, "Not yet")}
+            return self._showing(sitting, await desk.rate(self.forms.answer(item, values)))
 
-        return await self._in_words(answered())
+        return await self._in_turn(seen, sitting, answered)
 
-    async def take_back(self, item: Any, key: str, name: str) -> Updates:
+    async def take_back(self, seen: str, sitting: Sitting, key: str, name: str) -> Updates:
         """Undo the answer just given, and hold the item again."""
         desk = self._desk(key, name)
 
         async def taken_back() -> Updates:
+            item = sitting.item_seen(seen)
+            if item is None:
+                return self._nothing(sitting, _welcome())
             await desk.undo(item["item_id"])
             again = await desk.claim_named(item["item_id"])
-            return self._showing(again, filled=True)
+            return self._showing(sitting, again, filled=True)
 
-        return await self._in_words(taken_back())
+        return await self._in_turn(seen, sitting, taken_back)
 
     async def figures(self, task: str, key: str, name: str) -> AsyncIterator[Updates]:
         """Queue, progress and agreement, or why they cannot be seen."""
@@ -180,23 +194,27 @@ class ReviewPage:
     def _desk(self, key: str | None, name: str | None) -> Desk:
         return Desk(self.gateway, (key or "").strip(), (name or "").strip())
 
-    async def _taken(self, item: Any, desk: Desk, task: str) -> Updates:
-        await _give_back(desk, item)
-        return self._showing(await desk.claim(task))
-
-    async def _in_words(self, doing: Any) -> Updates:
+    async def _in_turn(
+        self, seen: str, sitting: Sitting, doing: Callable[[], Awaitable[Updates]]
+    ) -> Updates:
         try:
-            return await doing  # type: ignore[no-any-return]
+            async with sitting.in_turn(seen):
+                return await doing()
+        except Overtaken:
+            return {self.notice: gr.skip()}
         except GatewayError as error:
             return {self.notice: notice("failed", str(error), "That did not work")}
 
-    def _showing(self, item: Mapping[str, Any] | None, *, filled: bool = False) -> Updates:
+    def _showing(
+        self, sitting: Sitting, item: dict[str, Any] | None, *, filled: bool = False
+    ) -> Updates:
         if item is None:
-            return self._nothing(notice("done", "Nothing waits for you in this task.", "All done"))
+            words = notice("done", "Nothing waits for you in this task.", "All done")
+            return self._nothing(sitting, words)
+        sitting.item = item
         answered = item["details"] is not None
         question = "" if answered else _question(item)
         return {
-            self.item: item,
             self.notice: notice("done", "It is kept. U takes it back.", "Thank you")
             if answered
             else "",
@@ -210,9 +228,9 @@ class ReviewPage:
             **self.forms.ask(item, shown=not answered, keep=filled),
         }
 
-    def _nothing(self, words: str) -> Updates:
+    def _nothing(self, sitting: Sitting, words: str) -> Updates:
+        sitting.item = None
         return {
-            self.item: None,
             self.notice: "",
             self.shown: words,
             self.question: "",

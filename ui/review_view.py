@@ -22,7 +22,9 @@ def item_view(item: Mapping[str, Any]) -> str:
     """The conversation and what is asked about. All text is shown as it was written."""
     task = str(item["task"])
     said = "".join(_said(m["role"], m["content"]) for m in item["messages"])
-    return f'<article class="card item">{_heading(item)}{said}{_subject(item, task)}</article>'
+    name = escape(item["item_id"], quote=True)
+    inside = f"{_heading(item)}{said}{_subject(item, task)}"
+    return f'<article class="card item" data-item="{name}">{inside}</article>'
 
 
 def _heading(item: Mapping[str, Any]) -> str:
