@@ -48,22 +48,7 @@ class LabelNetwork(RewardNetwork):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="go on from this model's adapter")
-    parser.add_argument(
-        "--thin", type=float, default=1.0, help="share kept of replies not labelled by hand"
-    )
-    parser.add_argument("--version", default="1")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch-tokens", type=int, default=1024)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bf16", action="store_true", help="mixed precision, if the CPU has it")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop training by then")
-    options = parser.parse_args()
+    options = _options()
     random.seed(options.seed)
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
@@ -98,6 +83,25 @@ def main() -> None:
     network.save(options.out / "adapter.safetensors")
     describe(options.out, options.version, network, 1.0, 1.0)
     fit_temperatures(options.out, options.data)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from this model's adapter")
+    parser.add_argument(
+        "--thin", type=float, default=1.0, help="share kept of replies not labelled by hand"
+    )
+    parser.add_argument("--version", default="1")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision, if the CPU has it")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop training by then")
+    return parser.parse_args()
 
 
 def label_loss(logits: Tensor, batch: Sequence[Labelled]) -> Tensor:
