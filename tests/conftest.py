@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from server.chat_model import BUNDLED_NAME, prepare_bundled_model
+from server.chat_model import BASE, prepare_bundled_model
 from server.engine_command import (
     LLAMA2_TEMPLATE,
     Build,
@@ -78,10 +78,10 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory, vllm_build: Build) -> P
 def small_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEngine]:
     """The bundled chat model, 2,048 tokens of context."""
     if url := os.environ.get("SAFECHAT_TEST_ENGINE_URL"):
-        yield ServedEngine(url.rstrip("/"), BUNDLED_NAME)
+        yield ServedEngine(url.rstrip("/"), BASE.name)
         return
     folder = asyncio.run(prepare_bundled_model())
-    command = EngineCommand(str(folder), BUNDLED_NAME, max_model_len=2048)
+    command = EngineCommand(str(folder), BASE.name, max_model_len=2048)
     with _serving(command, tmp_path_factory.mktemp("engine") / "small.log") as engine:
         yield engine
 

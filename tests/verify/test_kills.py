@@ -7,7 +7,7 @@ import httpx
 import psutil
 import pytest
 
-from server.chat_model import BUNDLED_NAME
+from server.chat_model import TUNED
 from server.settings import EngineSettings, Settings
 from tests.fakes.gateway import RunningGateway, client_for, run_gateway
 from tests.fakes.scorer import scripted_guard
@@ -83,7 +83,7 @@ async def _until_down(client: httpx.AsyncClient) -> None:
 
 async def _stream(client: httpx.AsyncClient) -> str:
     body = {
-        "model": BUNDLED_NAME,
+        "model": TUNED.name,
         "messages": [{"role": "user", "content": "Tell me about the sea."}],
         "stream": True,
         "max_tokens": 60,

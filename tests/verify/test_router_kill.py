@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from server.chat_model import BUNDLED_NAME, prepare_bundled_model
+from server.chat_model import BASE, prepare_bundled_model
 from server.engine_command import EngineCommand
 from server.engine_process import EngineProcess
 from server.settings import EngineSettings
@@ -28,10 +28,10 @@ SETTINGS = quick_settings(
 
 async def test_a_killed_vllm_fails_no_request_that_had_shown_nothing(tmp_path: Path) -> None:
     folder = await prepare_bundled_model()
-    command = EngineCommand(str(folder), BUNDLED_NAME, max_model_len=2048)
+    command = EngineCommand(str(folder), BASE.name, max_model_len=2048)
     async with (
         EngineProcess(command, tmp_path / "vllm.log") as dying,
-        ScriptedEngine(Script.words(STORY), model=BUNDLED_NAME) as other,
+        ScriptedEngine(Script.words(STORY), model=BASE.name) as other,
     ):
         await dying.ready()
         async with (
@@ -62,7 +62,7 @@ async def test_a_killed_vllm_fails_no_request_that_had_shown_nothing(tmp_path: P
 
 
 def _long(text: str) -> dict[str, Any]:
-    return ask(text, model=BUNDLED_NAME, max_tokens=200, temperature=0)
+    return ask(text, model=BASE.name, max_tokens=200, temperature=0)
 
 
 async def _texts_that_reach_vllm(client: httpx.AsyncClient, other: ScriptedEngine) -> list[str]:
