@@ -29,7 +29,8 @@ class BundledModel:
 
 
 BASE: Final = BundledModel("SmolLM2-135M-Instruct")
-# Made by a turn of the wheel; its card stands beside the weights.
+# Made by a turn of the wheel; its card stands beside the weights. Another adapter needs another
+# name: a model that is unpacked is not unpacked again.
 TUNED: Final = BundledModel(
     "SmolLM2-135M-SafeChat", Path(__file__).parent / "models" / "SmolLM2-135M-SafeChat"
 )

@@ -144,7 +144,7 @@ class Standing:
 async def test_its_own_gateway_comes_up_where_it_was_and_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def prepared(**told: object) -> Path:
+    async def prepared(model: object, **told: object) -> Path:
         return tmp_path
 
     async with ScriptedEngine() as engine, httpx.AsyncClient(trust_env=False) as client:
