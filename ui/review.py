@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import gradio as gr
 
@@ -114,11 +114,19 @@ class ReviewPage:
         return await self._in_turn(seen, sitting, taken)
 
     async def turn_to(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
-        """Another task: what is held goes back, and the next item waits to be taken."""
+        """Another task: whoever holds an item of another one gets an item of this one for it.
+
+        A browser may tell of the choice after what was done next: an item of this task stays.
+        """
+        desk = self._desk(key, name)
 
         async def turned() -> Updates:
-            await _give_back(self._desk(key, name), sitting.item)
-            return self._nothing(sitting, _welcome())
+            if not _held(sitting.item):
+                return self._nothing(sitting, _welcome())
+            if sitting.item["task"] == task:
+                return {self.notice: gr.skip()}
+            await _give_back(desk, sitting.item)
+            return self._showing(sitting, await desk.claim(task))
 
         return await self._in_turn(seen, sitting, turned)
 
@@ -244,8 +252,13 @@ class ReviewPage:
 
 
 async def _give_back(desk: Desk, item: Mapping[str, Any] | None) -> None:
-    if item and item["details"] is None:
+    if _held(item):
         await desk.release(item["item_id"])
+
+
+def _held(item: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether there is one, and it waits for its rater's answer."""
+    return item is not None and item["details"] is None
 
 
 def _welcome() -> str:

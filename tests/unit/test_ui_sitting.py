@@ -68,6 +68,29 @@ async def test_a_task_chosen_before_an_item_was_taken_does_not_clear_it(
     assert desk.asked == [("POST", "claims")]
 
 
+@pytest.mark.parametrize("taken", ["preference", "safety"])
+async def test_a_choice_that_the_browser_tells_of_too_late_leaves_an_item_of_that_task(
+    desk: SlowDesk, page: ReviewPage, taken: str
+) -> None:
+    """The same, where the browser's clock too has the second event first."""
+    desk.let_go.set()
+    sitting = Sitting()
+    await page.take(seen(1), sitting, "", "ada", taken)
+    turned = await page.turn_to(seen(2), sitting, "", "ada", "preference")
+    assert sitting.item == item("preference:turn-1")
+    assert changes_nothing(turned) == (taken == "preference")
+    given_back = [asked for asked in desk.asked if asked[0] == "DELETE"]
+    assert given_back == ([] if taken == "preference" else [("DELETE", "claims/safety%3Aturn-1")])
+
+
+async def test_another_task_without_an_item_shows_that_one_can_be_taken(
+    desk: SlowDesk, page: ReviewPage
+) -> None:
+    turned = await page.turn_to(seen(1), Sitting(), "", "ada", "preference")
+    assert "Take the next item" in turned[page.shown]
+    assert desk.asked == []
+
+
 async def test_what_is_done_next_waits_for_what_was_done_before(
     desk: SlowDesk, page: ReviewPage
 ) -> None:
