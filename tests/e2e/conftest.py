@@ -55,7 +55,7 @@ class Up:
         return next(c for c in children if "vllm.entrypoints" in " ".join(c.cmdline()))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

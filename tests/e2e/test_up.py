@@ -79,7 +79,7 @@ def say(page: Page, text: str, turns: int) -> None:
 
 
 def test_page_and_state_answer_while_the_model_still_loads(up: Up) -> None:
-    up.wait_until(lambda: _answers(up), 60)
+    up.wait_until(lambda: _answers(up), 180)
     needs_its_own_engine(up)
     state = up.ready()
     assert state.status_code == 503
