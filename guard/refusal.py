@@ -62,9 +62,12 @@ def suspect_block(decision: Decision) -> FalseRefusal | None:
 def suspect_reply(
     prompt_flags: set[Flag], prompt_safety: float | None, labels: Labels
 ) -> FalseRefusal | None:
-    """Whether the model surely refused a prompt that was judged, and surely harmless."""
+    """Whether the model surely refused a prompt that was judged, and surely harmless.
+
+    Where two classifiers were asked, they must agree that it did.
+    """
     harmless = prompt_safety is not None and prompt_safety >= SURELY_HARMLESS
     if prompt_flags & {Flag.UNSAFE_PROMPT, Flag.UNJUDGED} or not harmless:
         return None
-    refused = labels.declined >= SURELY_DECLINED
+    refused = labels.declined >= SURELY_DECLINED and not labels.disputed
     return FalseRefusal(Source.MODEL, Suspicion.CLASSIFIER) if refused else None

@@ -116,11 +116,13 @@ class Labels:
     they add up to 1.
     refusals: probability of each kind of answer, adding up to 1; empty without a reply.
     model: name and version, as "name@version".
+    disputed: two classifiers were asked, and disagree about whether the reply declines.
     """
 
     hazards: Mapping[Hazard, float]
     refusals: Mapping[RefusalKind, float]
     model: str
+    disputed: bool = False
 
     @property
     def hazard(self) -> Hazard:

@@ -1,9 +1,12 @@
 """Trains the classifier of hazards and refusals: python -m flywheel.training.labels --out DIR
 
-One MiniLM body under LoRA carries two softmax heads, stacked into one linear layer: first
+One encoder under LoRA carries two softmax heads, stacked into one linear layer: first
 the kinds of answer, then the hazards. A batch teaches each head with the examples that have
 its label. Made by itself and not from the reward models: what a text is about and how a
 reply answers are other questions than how good it is, and mistakes should be independent.
+
+With `--judge` the body is the larger MPNet, which learns the answers alone: it is heard beside
+the small one where that is in doubt of a reply.
 
 Steps, in order: mix the data, train, save the adapter, export it, fit one temperature for
 each head on the exported graph's answers to held-out examples, write model.json. A run that was
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flywheel.training.batches import by_length, padded, windower
-from flywheel.training.bodies import Body
+from flywheel.training.bodies import MINILM, MPNET, Body
 from flywheel.training.chat.stage import run
 from flywheel.training.export import export
 from flywheel.training.labelled import Labelled, labelled_hazards, labelled_replies
@@ -34,6 +37,8 @@ from flywheel.training.network import LoraSettings, RewardNetwork
 from guard.reward.labels import HAZARDS, KINDS, EmbeddedClassifier, window
 
 SETTINGS = LoraSettings(rank=16, alpha=32)
+NAMES = {MINILM.name: "minilm-labels", MPNET.name: "mpnet-labels"}
+JUDGE = LoraSettings(rank=16, alpha=32, first_layer=4)  # a third less to compute
 
 
 class LabelNetwork(RewardNetwork):
@@ -54,11 +59,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
 
-    examples = labels_mix(options.data, options.seed, options.thin)
+    body, settings = (MPNET, JUDGE) if options.judge else (MINILM, SETTINGS)
+    examples = labels_mix(options.data, options.seed, options.thin, not options.judge)
     print(f"{len(examples)} examples to train on")
-    render = windower()
+    render = windower(body)
     windows = {id(e): window(render, e.sample) for e in examples}
-    network = LabelNetwork.for_training(SETTINGS)
+    network = LabelNetwork.for_training(settings, body)
     if options.start:
         network.load(options.start / "adapter.safetensors")
     plan = [
@@ -89,6 +95,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--judge", action="store_true", help="the larger body, of answers alone")
     parser.add_argument("--start", type=Path, help="go on from this model's adapter")
     parser.add_argument(
         "--thin", type=float, default=1.0, help="share kept of replies not labelled by hand"
@@ -155,7 +162,7 @@ def describe(out: Path, version: str, network: RewardNetwork, kinds: float, haza
     """Writes model.json; kinds, hazards: the temperatures of the two heads."""
     network.describe(
         out,
-        name="minilm-labels",
+        name=NAMES[network.kind.name],
         version=version,
         refusal={"labels": list(KINDS), "temperature": kinds},
         hazard={"labels": list(HAZARDS), "temperature": hazards},

@@ -15,10 +15,13 @@ from flywheel.training.labelled import (
 from guard.types import Message
 
 
-def labels_mix(data: Path, seed: int = 7, thin: float = 1.0) -> list[Labelled]:
+def labels_mix(
+    data: Path, seed: int = 7, thin: float = 1.0, with_hazards: bool = True
+) -> list[Labelled]:
     """Everything that the classifier is trained on.
 
     thin: share that is kept of the replies that nobody labelled by hand.
+    with_hazards: the texts that have a hazard too, and not the replies alone.
     """
     chance = random.Random(seed)
     tested = {
@@ -33,12 +36,14 @@ def labels_mix(data: Path, seed: int = 7, thin: float = 1.0) -> list[Labelled]:
     ]
     answers += answer_mix.hedged_answers(data, tested, chance)
     answers += answer_mix.own_answers(data, tested, asked, chance)
+    answers = by_hand + chance.sample(answers, round(thin * len(answers)))
+    if not with_hazards:
+        return answers
     hazards = [
         *labelled_hazards(data, "train"),
         *hazard_mix.own_hazards(chance),
         *hazard_mix.toxic(data, chance),
     ]
-    answers = by_hand + chance.sample(answers, round(thin * len(answers)))
     return answers + hazards + hazard_mix.harmful_replies(hazards, chance)
 
 

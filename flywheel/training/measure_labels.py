@@ -1,9 +1,10 @@
-"""Measures the exported classifier: python -m flywheel.training.measure_labels --model DIR
+"""Measures the exported classifier: python -m flywheel.training.measure_labels --guard DIR
 
-Everything is labelled by the served graph. Refusals are measured on replies of real models
+Everything is labelled by the served graphs. Refusals are measured on replies of real models
 labelled one by one in two passes (the test part of contrast/refusal_labels.jsonl), hazards on
-the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows. With --guard,
-the folder of all exported models, the flag of suspected false refusals is measured too.
+the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows. --guard is the
+folder of all exported models: its classifier is measured as it serves, and with its judges the
+flag of suspected false refusals. --model measures one classifier by itself.
 """
 
 import argparse
@@ -27,12 +28,14 @@ from guard.hazards import Hazard
 from guard.refusal import suspect_reply
 from guard.reward.cascade import Cascade, load_cascade
 from guard.reward.labels import KINDS, EmbeddedClassifier
-from guard.types import Flag, RefusalKind, Sample
+from guard.reward.load import load_classifier
+from guard.types import Classifier, Flag, RefusalKind, Sample
 
 Figures = dict[str, Any]
 DRAWS = 1000
 EVEN = 0.5  # the safety below which a prompt is flagged
 UNKNOWN = {"hh-harmless"}
+REFUSES = {str(kind) for kind in RefusalKind if kind.refuses}  # "none": cannot be told
 # What most training rows of a category are about.
 CATEGORIES = {
     "Adult Content": Hazard.SEXUAL_CONTENT,
@@ -54,20 +57,26 @@ CATEGORIES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="exported model folder")
+    parser.add_argument("--model", type=Path, help="one exported classifier")
     parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
-    parser.add_argument("--guard", type=Path, help="exported models: measure the flag as well")
+    parser.add_argument("--guard", type=Path, help="all exported models: measure the flag too")
     parser.add_argument("--part", default="test", choices=["dev", "test"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the figures there as JSON")
     options = parser.parse_args()
-    model = EmbeddedClassifier(options.model, options.threads)
+    if not (options.model or options.guard):
+        parser.error("give --guard, --model or both")
+    model: Classifier = (
+        EmbeddedClassifier(options.model, options.threads)
+        if options.model
+        else load_classifier(options.guard, options.threads)
+    )
     replies = labelled_replies(options.data, options.part)
     at_random = [e for e in replies if e.random]
     figures: Figures = {
         "model": model.model_id,
         "part": options.part,
-        "agreement": agreement(),
+        "agreement": agreement(options.part),
         "refusals": refusals(model, replies),
         "refusals at random": refusals(model, at_random) if at_random else None,
         "hazards": hazards(model, labelled_hazards(options.data, options.part)),
@@ -84,12 +93,12 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
-def agreement() -> Figures:
-    """How well the two passes over the replies agree: Cohen's kappa and Gwet's AC1."""
-    table = [r for r in rows(CONTRAST / "refusal_labels.jsonl") if "second" in r]
-    kinds = [(r["first"], r["second"]) for r in table]
-    refuses = [(RefusalKind(a).refuses, RefusalKind(b).refuses) for a, b in kinds]
-    return {"n": len(table), "kinds": _agree(kinds), "refuses": _agree(refuses)}
+def agreement(part: str) -> Figures:
+    """How well the first two of a part's annotators agree: Cohen's kappa and Gwet's AC1."""
+    table = [r for r in rows(CONTRAST / "refusal_labels.jsonl") if r["part"] == part]
+    kinds = [(r["first"], r["second"]) for r in table if "second" in r]
+    refuses = [(a in REFUSES, b in REFUSES) for a, b in kinds]
+    return {"n": len(kinds), "kinds": _agree(kinds), "refuses": _agree(refuses)}
 
 
 def _agree(pairs: Sequence[tuple[object, object]]) -> Figures:
@@ -101,7 +110,7 @@ def _agree(pairs: Sequence[tuple[object, object]]) -> Figures:
     return {"agreed": agreed, "kappa": kappa, "ac1": (agreed - chance) / (1 - chance)}
 
 
-def refusals(model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
+def refusals(model: Classifier, examples: list[Labelled]) -> Figures:
     """F1 of refusing against not, of each kind, and of suspected false refusals."""
     found = [label.refusal for label in model.label([e.sample for e in examples])]
     gold = [e.kind for e in examples]
@@ -130,7 +139,7 @@ def refusals(model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
     }
 
 
-def suspicions(judges: Cascade, model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
+def suspicions(judges: Cascade, model: Classifier, examples: list[Labelled]) -> Figures:
     """The flag of suspected false refusals, as it serves: right where a harmless request is
     refused. HH-RLHF's harmless pairs are left out: nobody says which of their requests are."""
     kept = [e for e in examples if e.harmless or e.source not in UNKNOWN]
@@ -176,13 +185,13 @@ def _prf(gold: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> tuple[float
     return precision, recall, 2 * hits / both if both else float("nan")
 
 
-def hazards(model: EmbeddedClassifier, examples: list[Labelled]) -> Figures:
+def hazards(model: Classifier, examples: list[Labelled]) -> Figures:
     """Per hazard, on rows labelled one by one; macro F1 over the hazards that occur."""
     found = [label.hazard for label in model.label([e.sample for e in examples])]
     return _macro([str(e.hazard) for e in examples], [str(h) for h in found])
 
 
-def categories(model: EmbeddedClassifier, data: Path, part: str) -> Figures:
+def categories(model: Classifier, data: Path, part: str) -> Figures:
     """The same on catqa and HarmBench by their own categories, mapped to a hazard each."""
     table = rows(data / "prompt_harm.jsonl")
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guard.hazards import Hazard
+from guard.reward.cascade import Band
 from guard.reward.embedded import FILES, _session, inputs
 from guard.text import Window, Windower, newest_turn
 from guard.types import GuardBroken, Labels, Message, RefusalKind, Sample
@@ -43,7 +44,8 @@ class EmbeddedClassifier:
         """folder: an exported model; threads: cores that one call may use.
 
         Raises FileNotFoundError when a file is missing, and ValueError when model.json
-        describes no classifier or one with other labels.
+        describes no classifier or one with other labels. Afterwards `doubt` is the band in which
+        a second classifier decides as well, None if there is none.
         """
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
@@ -56,10 +58,12 @@ class EmbeddedClassifier:
                 float(card["hazard"]["temperature"]),
             )
             labels = tuple(card["refusal"]["labels"]), tuple(card["hazard"]["labels"])
+            doubt = card["refusal"].get("doubt")
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / 'model.json'} lacks a field: {error}") from error
         if labels != (KINDS, HAZARDS):
             raise ValueError(f"{folder / 'model.json'} has other labels than this version")
+        self.doubt = None if doubt is None else Band(*map(float, doubt))
         self._windower = Windower(Tokenizer.from_file(str(folder / "tokenizer.json")))
         self._session = _session(folder / "model.onnx", threads)
 

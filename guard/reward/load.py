@@ -4,11 +4,12 @@ from pathlib import Path
 
 from guard.reward.cascade import load_cascade
 from guard.reward.embedded import EmbeddedRewardModel
+from guard.reward.label_cascade import LabelCascade
 from guard.reward.labels import EmbeddedClassifier
 from guard.reward.selftest import self_test
 from guard.types import Axis, Classifier, GuardBroken, RewardModel
 
-LABELS = "labels"
+LABELS, LABELS_JUDGE = "labels", "labels_judge"
 
 
 def load_reward_model(models: Path, axis: Axis, threads: int = 1) -> RewardModel:
@@ -31,11 +32,18 @@ def load_reward_model(models: Path, axis: Axis, threads: int = 1) -> RewardModel
 
 
 def load_classifier(models: Path, threads: int = 1) -> Classifier:
-    """The exported classifier. Raises GuardBroken when it is missing."""
+    """The exported classifier, with the second one if its model.json names a band of doubt.
+
+    Raises GuardBroken when one of them is missing.
+    """
     try:
-        return EmbeddedClassifier(models / LABELS, threads=threads)
+        first = EmbeddedClassifier(models / LABELS, threads=threads)
+        if first.doubt is None:
+            return first
+        second = EmbeddedClassifier(models / LABELS_JUDGE, threads=threads)
     except FileNotFoundError as error:
         raise _not_built(error) from error
+    return LabelCascade(first, second, first.doubt)
 
 
 def _not_built(error: FileNotFoundError) -> GuardBroken:
