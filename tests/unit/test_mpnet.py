@@ -16,7 +16,7 @@ from transformers import MPNetConfig, MPNetModel
 
 from flywheel.training.batches import padded, windower
 from flywheel.training.bodies import BODIES, MPNET, Body
-from flywheel.training.export import export
+from flywheel.training.export import export, export_all
 from flywheel.training.graph import relative_bias
 from flywheel.training.network import LoraSettings, RewardNetwork
 from guard.reward.embedded import EmbeddedRewardModel
@@ -111,3 +111,30 @@ def test_the_exported_graph_computes_what_was_trained(tiny: Body, tmp_path: Path
     trained = [logits[i, int(s.reply is not None)] for i, s in enumerate(SAMPLES)]
     assert np.ptp(trained) > 0.2
     assert served == pytest.approx(trained, abs=0.05)
+
+
+def test_the_body_is_fetched_once_for_all_models_and_not_when_they_are_there(
+    tiny: Body, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[Path] = []
+
+    @contextmanager
+    def files() -> Iterator[Path]:
+        with tiny.files() as folder:
+            lent.append(folder)
+            yield folder
+
+    monkeypatch.setitem(BODIES, tiny.name, replace(tiny, files=files))
+    line = {"slope": 1.0, "intercept": 0.0}
+    models = {tmp_path / name: tmp_path / "out" / name for name in ("one", "two")}
+    for model in models:
+        model.mkdir()
+        network = RewardNetwork.for_training(SETTINGS, tiny)
+        network.save(model / "adapter.safetensors")
+        network.describe(
+            model, name=model.name, version="0", axis="safety", calibration={"prompt": line}
+        )
+    export_all(models)
+    export_all(models)
+    assert len(lent) == 1
+    assert [EmbeddedRewardModel(out).model_id for out in models.values()] == ["one@0", "two@0"]
