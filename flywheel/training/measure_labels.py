@@ -1,7 +1,7 @@
 """Measures the exported classifier: python -m flywheel.training.measure_labels --guard DIR
 
 Everything is labelled by the served graphs. Refusals are measured on replies of real models
-labelled one by one in two passes (the test part of contrast/refusal_labels.jsonl), hazards on
+labelled by two annotators, or three (the test part of contrast/refusal_labels.jsonl), hazards on
 the test rows of catqa and do-not-answer and, for HarmBench, on its red-team rows. --guard is the
 folder of all exported models: its classifier is measured as it serves, and with its judges the
 flag of suspected false refusals. --model measures one classifier by itself.
