@@ -46,7 +46,7 @@ class ChatModelError(Exception):
 
 
 async def prepare_bundled_model(
-    model: BundledModel = BASE,
+    model: BundledModel,
     folder: Path | None = None,
     *,
     progress: Callable[[str], None] = lambda line: None,

