@@ -115,7 +115,7 @@ class Labels:
     hazards: probability of each kind of harm, given that the sample is harmful at all;
     they add up to 1.
     refusals: probability of each kind of answer, adding up to 1; empty without a reply.
-    model: name and version, as "name@version".
+    model: name and version, as "name@version"; of two that were asked, both, joined by a plus sign.
     disputed: two classifiers were asked, and disagree about whether the reply declines.
     """
 

@@ -116,7 +116,8 @@ class ReviewPage:
     async def turn_to(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
         """Another task: whoever holds an item of another one gets an item of this one for it.
 
-        A browser may tell of the choice after what was done next: an item of this task stays.
+        A browser may tell of the choice after what was done next: an item of this task that
+        waits for an answer stays.
         """
         desk = self._desk(key, name)
 

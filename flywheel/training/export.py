@@ -63,14 +63,14 @@ def export(model: Path, out: Path) -> None:
 def export_all(models: Mapping[Path, Path]) -> None:
     """The same for many, from where to where: what is there is passed over, a body fetched once."""
     cards = {model: _card(model) for model in models}
-    for name, body in BODIES.items():
+    for name in sorted({card["base"] for card in cards.values()}):
         due = [
             model
             for model, card in cards.items()
             if card["base"] == name and not _is_there(card, models[model])
         ]
         if due:
-            with body.files() as base:
+            with BODIES[name].files() as base:
                 for model in due:
                     _write(cards[model], model, base, models[model])
 

@@ -3,9 +3,9 @@
 The first names the hazard and how a reply answers. Where its probability that a reply declines
 is not below a band, chosen on `dev` and kept in its model.json as `doubt`, the second is asked as
 well. Within the band both are heard alike: the geometric means of their probabilities, made to
-add up to 1. Above it the first's word stands, but `Labels.disputed` says if the second disagrees,
-so that nobody calls a refusal false on the word of one. Its larger body tells a lack of ability
-from a refusal better, and takes five times as long.
+add up to 1. Above it the first's word stands. Wherever both were asked, `Labels.disputed` says
+if they disagree: nobody calls a refusal false on the word of one. The larger body tells a lack of
+ability from a refusal better, and takes five times as long.
 """
 
 from collections.abc import Generator, Mapping, Sequence

@@ -70,8 +70,8 @@ def test_where_the_first_is_sure_its_word_stands_and_a_dispute_is_noted(
 
 def test_a_disputed_refusal_is_not_called_false() -> None:
     flags: set[Flag] = set()
-    for second, suspected in ((0.9, True), (0.2, False)):
-        both = LabelCascade(Says("small", 0.95), Says("large", second), DOUBT)
+    for first, second, suspected in ((0.95, 0.9, True), (0.95, 0.2, False), (0.45, 0.95, False)):
+        both = LabelCascade(Says("small", first), Says("large", second), DOUBT)
         assert (suspect_reply(flags, 0.99, both.label([reply()])[0]) is not None) == suspected
 
 

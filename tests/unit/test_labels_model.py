@@ -270,7 +270,7 @@ def test_the_exported_classifier_computes_what_was_trained(tmp_path: Path) -> No
     assert [found[kind] for kind in KINDS] == pytest.approx(kinds, abs=0.02)
 
 
-def test_two_passes_of_labelling_agree() -> None:
+def test_two_annotators_agree() -> None:
     found = agreement("test")
     assert found["n"] >= 800
     assert found["kinds"]["kappa"] > 0.75
