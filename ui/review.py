@@ -116,16 +116,15 @@ class ReviewPage:
     async def turn_to(self, seen: str, sitting: Sitting, key: str, name: str, task: str) -> Updates:
         """Another task: whoever holds an item of another one gets an item of this one for it.
 
-        A browser may tell of the choice after what was done next: an item of this task that
-        waits for an answer stays.
+        A browser may tell of the choice after what was done next: an item of this task stays.
         """
         desk = self._desk(key, name)
 
         async def turned() -> Updates:
+            if sitting.item and sitting.item["task"] == task:
+                return {self.notice: gr.skip()}
             if not _held(sitting.item):
                 return self._nothing(sitting, _welcome())
-            if sitting.item["task"] == task:
-                return {self.notice: gr.skip()}
             await _give_back(desk, sitting.item)
             return self._showing(sitting, await desk.claim(task))
 

@@ -59,11 +59,11 @@ class EmbeddedClassifier:
             )
             labels = tuple(card["refusal"]["labels"]), tuple(card["hazard"]["labels"])
             doubt = card["refusal"].get("doubt")
+            self.doubt = None if doubt is None else Band(*map(float, doubt))
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / 'model.json'} lacks a field: {error}") from error
         if labels != (KINDS, HAZARDS):
             raise ValueError(f"{folder / 'model.json'} has other labels than this version")
-        self.doubt = None if doubt is None else Band(*map(float, doubt))
         self._windower = Windower(Tokenizer.from_file(str(folder / "tokenizer.json")))
         self._session = _session(folder / "model.onnx", threads)
 

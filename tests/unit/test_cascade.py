@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from guard.reward.cascade import Band, Cascade, load_cascade
 from guard.types import Axis, GuardBroken, Message, Sample, Score, Stage
+from tests.built import BUILT
 
 
 @dataclass
@@ -102,7 +103,6 @@ def test_a_band_lies_within_the_scores(low: float, high: float) -> None:
         Band(low, high)
 
 
-BUILT = Path(__file__).parents[2] / ".cache" / "guard"
 needs_models = pytest.mark.skipif(
     not (BUILT / "safety_judge" / "model.json").is_file(), reason="needs `make guard`"
 )

@@ -13,8 +13,9 @@ from guard.hazards import Hazard
 from guard.refusal import suspect_reply
 from guard.reward.cascade import Band
 from guard.reward.label_cascade import LabelCascade
-from guard.reward.load import load_classifier
+from guard.reward.load import LABELS_JUDGE, load_classifier
 from guard.types import Flag, GuardBroken, Labels, Message, RefusalKind, Sample
+from tests.built import BUILT
 
 DOUBT = Band(0.1, 0.9)
 
@@ -102,11 +103,8 @@ def test_there_is_a_pause_between_the_two() -> None:
     assert len(list(both.steps(reply()))) == 1
 
 
-BUILT = Path(__file__).parents[2] / ".cache" / "guard"
-
-
 @pytest.mark.skipif(
-    not (BUILT / "labels_judge" / "model.json").is_file(), reason="needs `make guard`"
+    not (BUILT / LABELS_JUDGE / "model.json").is_file(), reason="needs `make guard`"
 )
 def test_the_band_in_model_json_says_whether_a_second_one_is_needed(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()

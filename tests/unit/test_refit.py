@@ -18,8 +18,9 @@ from guard.reward.embedded import EmbeddedRewardModel
 from guard.reward.labels import HAZARDS, KINDS
 from guard.text import Windower
 from guard.types import Message, RefusalKind, Sample
+from tests.built import BUILT
 
-BUILT = Path(__file__).parents[2] / ".cache" / "guard" / "safety"
+SAFETY = BUILT / "safety"
 FEATURES = torch.tensor([[1.0, 0.0], [2.0, 1.0], [-1.0, 0.0], [-2.0, 1.0]], dtype=torch.double)
 LABELS = torch.tensor([1.0, 1.0, 0.0, 0.0], dtype=torch.double)
 START = Head(torch.zeros(1, 2, dtype=torch.double), torch.zeros(1, dtype=torch.double))
@@ -69,12 +70,12 @@ def test_the_pull_is_chosen_by_the_loss_on_held_out_examples() -> None:
     assert trusted[1] < untrusted[1]
 
 
-@pytest.mark.skipif(not (BUILT / "model.json").is_file(), reason="needs `make guard`")
+@pytest.mark.skipif(not (SAFETY / "model.json").is_file(), reason="needs `make guard`")
 def test_the_features_under_the_head_are_those_of_the_served_graph(tmp_path: Path) -> None:
     tensors = load_file(SHIPPED / "safety" / "adapter.safetensors")
     head = Head(tensors["head.weight"].double(), tensors["head.bias"].double())
     sample = Sample((Message("user", "How do I bake bread?"),))
-    windows = Windower(Tokenizer.from_file(str(BUILT / "tokenizer.json"))).windows(sample)
-    logits = head(reader(BUILT, 1)(windows, tmp_path / "features.npy"))
-    [score] = EmbeddedRewardModel(BUILT).score([sample])
+    windows = Windower(Tokenizer.from_file(str(SAFETY / "tokenizer.json"))).windows(sample)
+    logits = head(reader(SAFETY, 1)(windows, tmp_path / "features.npy"))
+    [score] = EmbeddedRewardModel(SAFETY).score([sample])
     assert float(logits[0, 0]) == pytest.approx(score.reward, abs=1e-3)

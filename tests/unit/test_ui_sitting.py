@@ -83,6 +83,17 @@ async def test_a_choice_that_the_browser_tells_of_too_late_leaves_an_item_of_tha
     assert given_back == ([] if taken == "preference" else [("DELETE", "claims/safety%3Aturn-1")])
 
 
+async def test_a_choice_told_of_too_late_leaves_an_answer_that_can_be_undone(
+    desk: SlowDesk, page: ReviewPage
+) -> None:
+    answered = item("preference:turn-1") | {"details": {}}
+    sitting = Sitting(answered)
+    assert changes_nothing(await page.turn_to(seen(1), sitting, "", "ada", "preference"))
+    assert sitting.item == answered
+    turned = await page.turn_to(seen(2), sitting, "", "ada", "safety")
+    assert "Take the next item" in turned[page.shown]
+
+
 async def test_another_task_without_an_item_shows_that_one_can_be_taken(
     desk: SlowDesk, page: ReviewPage
 ) -> None:
